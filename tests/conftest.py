@@ -1,0 +1,101 @@
+"""Real servers for the tests that ask for them: one RabbitMQ and one MongoDB a session, a namespace a test.
+
+They are started when the first test needs one. CRONEXEC_TEST_AMQP_URL and CRONEXEC_TEST_MONGO_URL name running
+ones instead. Where a server is missing, tests that need it are skipped; under CI they fail.
+"""
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+from pymongo import MongoClient
+
+from cronexec.dev.errors import MissingServerError
+from cronexec.dev.servers import Servers
+
+FETCHED = (
+    Path(__file__).parent.parent / ".servers" / "bin"
+)  # where `make setup` puts a mongod if there is none
+QUEUES = ("baton", "commands", "commands.rejected")
+EXCHANGES = ("control",)
+
+os.environ["PATH"] += os.pathsep + str(FETCHED)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Return the session's RabbitMQ and MongoDB."""
+    directory = Path(tempfile.mkdtemp(prefix="cronexec-tests-"))
+    try:
+        started = Servers(
+            directory,
+            amqp_url=os.environ.get("CRONEXEC_TEST_AMQP_URL"),
+            mongo_url=os.environ.get("CRONEXEC_TEST_MONGO_URL"),
+        ).start()
+    except MissingServerError as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+    yield started
+    started.kill()  # the data is thrown away with the directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def amqp_url(servers: Servers) -> str:
+    return servers.amqp_url
+
+
+@pytest.fixture(scope="session")
+def mongo_url(servers: Servers) -> str:
+    return servers.mongo_url
+
+
+@pytest.fixture
+def namespace(
+    _broker: pika.BlockingConnection, _database_client: MongoClient[dict[str, Any]]
+) -> Iterator[str]:
+    """Return a name that no other test uses; its queues and collections are deleted afterwards."""
+    name = f"t{secrets.token_hex(4)}"
+    yield name
+    _delete_queues(_broker, name)
+    _drop_collections(_database_client, name)
+
+
+@pytest.fixture(scope="session")
+def _broker(amqp_url: str) -> Iterator[pika.BlockingConnection]:
+    parameters = pika.URLParameters(amqp_url)
+    parameters.heartbeat = 0  # nobody serves this connection while a test runs
+    with pika.BlockingConnection(parameters) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def _database_client(mongo_url: str) -> Iterator[MongoClient[dict[str, Any]]]:
+    with MongoClient[dict[str, Any]](mongo_url) as client:
+        yield client
+
+
+def _delete_queues(broker: pika.BlockingConnection, namespace: str) -> None:
+    channel = broker.channel()
+    for queue in QUEUES:
+        channel.queue_delete(f"{namespace}.{queue}")
+    for exchange in EXCHANGES:
+        channel.exchange_delete(f"{namespace}.{exchange}")
+    channel.close()
+
+
+def _drop_collections(client: MongoClient[dict[str, Any]], namespace: str) -> None:
+    for database in client.list_database_names():
+        if database in {"admin", "config", "local"}:
+            continue
+        for collection in client[database].list_collection_names(
+            filter={"name": {"$regex": f"^{namespace}"}}
+        ):
+            client[database].drop_collection(collection)
