@@ -1,7 +1,7 @@
 """Real servers for the tests that ask for them: one RabbitMQ and one MongoDB a session, a namespace a test.
 
-They are started when the first test needs one. CRONEXEC_TEST_AMQP_URL and CRONEXEC_TEST_MONGO_URL name running
-ones instead. Where a server is missing, tests that need it are skipped; under CI they fail.
+They are started when the first test needs one. CRONEXEC_TEST_AMQP_URL and CRONEXEC_TEST_MONGO_URL name
+running ones instead. Where a server is missing, tests that need it are skipped; under CI they fail.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A MongoDB of one's own: a one-member replica set or a standalone, its files in one directory, loopback only.
+"""A MongoDB of one's own: a one-member replica set or a standalone, in one directory, loopback only.
 
 cronexec needs transactions and majority writes, which MongoDB gives to replica sets only; one
 member is enough. The member is configured with its address once, so the port is kept over `stop`
@@ -24,8 +24,8 @@ START_TIMEOUT = timedelta(seconds=60)
 STOP_TIMEOUT = timedelta(seconds=15)
 SERVER_FOLDERS = ("/opt/homebrew/bin", "/usr/local/bin", "/home/linuxbrew/.linuxbrew/bin")
 MISSING = (
-    "mongod was not found: install MongoDB (https://www.mongodb.com/docs/manual/installation/) and put mongod on "
-    "PATH, or set CRONEXEC_MONGO_URL to a running replica set."
+    "mongod was not found: install MongoDB (https://www.mongodb.com/docs/manual/installation/) and put "
+    "mongod on PATH, or set CRONEXEC_MONGO_URL to a running replica set."
 )
 NOT_YET_INITIALIZED = 94
 

@@ -43,8 +43,8 @@ PORTS = range(
 class ChildProcess:
     """One child process; it can be started again after it has ended.
 
-    `command` is run in directory `cwd` with exactly the environment `env` (ours if None). Its stdout and stderr
-    are appended to `log`.
+    `command` runs in directory `cwd` with exactly the environment `env` (ours if None). What it prints is
+    appended to `log`.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ def accepts_connections(port: int) -> bool:
 
 
 def _kill_group(group: int) -> None:
-    """SIGKILL a process group; one that is gone already is fine (macOS: PermissionError for a group of zombies)."""
+    """SIGKILL a process group; one that is gone already is fine (macOS refuses to signal zombies)."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""A RabbitMQ broker of one's own: its files in one directory, loopback only, as many side by side as one likes.
+"""A RabbitMQ broker of one's own: its files in one directory, loopback only, as many side by side as wanted.
 
 Erlang nodes find each other through `epmd`, a daemon that is shared by the whole machine and
 outlives them. A private broker brings its own on a free port, so that nothing is shared and nothing
@@ -212,7 +212,7 @@ def _find_epmd() -> Path:
 
 
 def _greet(port: int) -> str:
-    """Greet the broker and return its version, "" if the answer has none; raises OSError when nothing answers."""
+    """Greet the broker and return its version ("" if it tells none); raises OSError when nothing answers."""
     with socket.create_connection((LOOPBACK, port), timeout=2) as connection:
         connection.sendall(PROTOCOL_HEADER)
         answer = connection.recv(65536)

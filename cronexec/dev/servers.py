@@ -25,7 +25,7 @@ class Servers:
 
     @classmethod
     def from_env(cls, directory: Path) -> Self:
-        """Return those of CRONEXEC_AMQP_URL and CRONEXEC_MONGO_URL, private ones where a variable is not set."""
+        """Return those of CRONEXEC_AMQP_URL and CRONEXEC_MONGO_URL, private ones for what is not set."""
         return cls(
             directory,
             amqp_url=os.environ.get("CRONEXEC_AMQP_URL"),

@@ -1,7 +1,8 @@
+# noqa: INP001  a script, no package
 """Print apt source lines for Debian 11 (bullseye), on the mirrors that this machine's own apt sources name.
 
-Reads both formats of apt: one-line (`deb [options] URI suite component...`) and deb822 (`URIs:`, `Suites:`, `Signed-By:`). A mirror
-of Debian 12 keeps Debian 11 beside it; its security suite is on the mirror whose suite has "-security" in its name.
+Reads both formats of apt: one-line (`deb [options] URI suite component...`) and deb822 (`URIs:`, `Suites:`,
+`Signed-By:`). A mirror of Debian 12 keeps Debian 11 beside it, and so does one of its security suite.
 """
 
 import re

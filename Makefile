@@ -1,0 +1,44 @@
+# What is needed to start with: make, git, Python 3.11 and, on a bare Debian, root. Everything else is fetched by `make setup`.
+
+SHELL := /bin/bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.servers/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup venv servers node demo test lint bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+
+setup: venv servers node ## the virtual environment, RabbitMQ and MongoDB, where they are missing
+
+demo: venv servers ## three instances, 350 jobs and both servers on this machine, live in the terminal
+	cronexec dev deploy/demo/jobs.yaml deploy/demo/crontab
+
+test: setup ## all tests, on real servers
+	pytest $(ARGS)
+
+lint: venv ## style, types, and the direction of imports
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+bench: venv servers ## the figures that the README carries
+	python tests/benchmarks $(ARGS)
+
+clean: ## remove what setup and the tools have made in the checkout
+	rm -rf .venv .servers .cronexec build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+venv: .venv/complete
+
+.venv/complete: pyproject.toml deploy/setup/venv.sh
+	@deploy/setup/venv.sh
+	@touch $@
+
+servers: venv
+	@deploy/setup/servers.sh
+
+node: venv
+	@deploy/setup/node.sh
