@@ -112,7 +112,7 @@ class Schedule:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], *, name: str) -> Self:  # noqa: ARG003  H will hash it
-        """Read the `schedule` of the document of the job called `name`; a field that is None counts as absent.
+        """Read the `schedule` of the document of the job called `name`; None counts as absent.
 
         Exactly one of `cron` (with `timezone`, default UTC), `every` (with `anchor`, default the epoch) and
         `at` (with `timezone` where it has no offset); `start` and `end` are inclusive. Raises ScheduleError
