@@ -1,0 +1,378 @@
+"""pika as awaitables: connections, channels, confirmed publishes. The only module that calls pika.
+
+pika answers by callback and reports one loss in several ways: the connection's close callback, each channel's, and replies that never
+come. Here a question has one future, and whatever ends a channel or its connection fails all futures that hang on it. A publish is
+resolved by its delivery tag, so any number may be in flight.
+
+Errors: `ConnectionLostError` (nothing on it is worth anything any more) and `ChannelClosedError` (the broker refused something; the
+connection lives). Failing to connect is an `UnreachableError` with a remedy (`amqp_problems`).
+
+pika reports every failure to connect through its loggers as well, at level ERROR. An application that configures no logging would get them
+on stderr by Python's last resort, beside our own error; a handler that does nothing on the logger `pika` prevents that. Levels and
+propagation stay as they are: who configures logging sees pika's records, and can set the level of `pika` like any other.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from pika import BasicProperties, ConnectionParameters, spec
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.exceptions import AMQPError, ChannelClosedByBroker
+
+from cronexec.adapters.amqp_problems import explain_lost, explain_unopened
+from cronexec.adapters.amqp_stream import AsyncioStreams
+
+OPEN_TIMEOUT = timedelta(
+    seconds=10
+)  # a URL's: one address gets 3 s (`rabbitmq.CONNECT_TIMEOUT`), a name may have several
+CLOSE_TIMEOUT = timedelta(seconds=0.5)
+
+Arguments = Mapping[str, Any]
+
+
+class AmqpError(Exception):
+    """Base of what a connection or a channel can do to its user."""
+
+
+class ConnectionLostError(AmqpError):
+    """The connection is gone; the message is the reason."""
+
+
+class ChannelClosedError(AmqpError):
+    """The broker closed the channel. `code` is AMQP's, for example 404 or 406; the message is the broker's."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class ReturnedError(AmqpError):
+    """The message could not be routed to any queue."""
+
+
+class NackedError(AmqpError):
+    """The broker refused responsibility for the message."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """A delivery. `headers` may hold what AMQP tables hold: text, numbers, booleans, instants, lists, tables."""
+
+    tag: int
+    body: bytes
+    redelivered: bool
+    message_id: str | None = None
+    reply_to: str | None = None
+    correlation_id: str | None = None
+    user_id: str | None = None
+    headers: Arguments = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Declared:
+    ready: int
+    consumers: int
+
+
+class AmqpConnection:
+    """An open connection. `on_lost` is called once, on the loop, when it is gone for whatever reason, our own close included."""
+
+    def __init__(self, inner: AsyncioConnection, streams: AsyncioStreams) -> None:
+        self._inner = inner
+        self._streams = streams
+        self.closed: asyncio.Future[ConnectionLostError] = asyncio.get_running_loop().create_future()
+        self.blocked = False
+        self.version = server_version(inner.server_properties or {})
+        inner.add_on_close_callback(self._lost)
+        inner.add_on_connection_blocked_callback(lambda *_: self._set_blocked(blocked=True))
+        inner.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(blocked=False))
+
+    @classmethod
+    async def open(cls, parameters: ConnectionParameters) -> "AmqpConnection":
+        """Connect and log in; raises UnreachableError with a sentence and a remedy."""
+        logger = logging.getLogger("pika")
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())
+        loop = asyncio.get_running_loop()
+        opened: asyncio.Future[Exception | None] = loop.create_future()
+        streams = AsyncioStreams()
+        inner = AsyncioConnection(
+            parameters,
+            on_open_callback=lambda _: _settle(opened, None),
+            on_open_error_callback=lambda _, error: _settle(opened, error),
+            custom_ioloop=streams,
+        )
+        try:
+            await asyncio.wait([opened], timeout=OPEN_TIMEOUT.total_seconds())
+            error = opened.result() if opened.done() else TimeoutError()
+        except BaseException:
+            await _give_up(inner, streams, opened)
+            raise
+        if not opened.done():
+            await _give_up(inner, streams, opened)
+        if error is not None:
+            raise explain_unopened(error, parameters) from error
+        return cls(inner, streams)
+
+    @property
+    def is_open(self) -> bool:
+        return not self.closed.done() and bool(self._inner.is_open)
+
+    async def channel(self) -> "AmqpChannel":
+        opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            inner = self._inner.channel(on_open_callback=lambda _: _settle(opened, None))
+        except AMQPError as error:
+            raise self.lost_error() from error
+        channel = AmqpChannel(self, inner)
+        await channel.answer(opened)
+        return channel
+
+    async def close(self, timeout: timedelta = CLOSE_TIMEOUT) -> None:
+        """Close in good order within `timeout`, then without. Never raises."""
+        if self._inner.is_open:
+            self._inner.close()
+        await asyncio.wait([self.closed], timeout=timeout.total_seconds())
+        self.abort()
+        await asyncio.wait([self.closed], timeout=timeout.total_seconds())
+
+    def abort(self) -> None:
+        """Close the socket now, without a word."""
+        if not self.closed.done() and self._streams.stream:
+            self._streams.stream.abort()
+
+    def sever(self) -> None:
+        """Shut the socket down; from any thread."""
+        if stream := self._streams.stream:
+            stream.shut_down()
+
+    def lost_error(self) -> ConnectionLostError:
+        return (
+            self.closed.result() if self.closed.done() else ConnectionLostError("the connection is closing")
+        )
+
+    def _lost(self, _: AsyncioConnection, error: Exception) -> None:
+        _settle(self.closed, ConnectionLostError(explain_lost(error)))
+
+    def _set_blocked(self, *, blocked: bool) -> None:
+        self.blocked = blocked
+
+
+@dataclass(slots=True)
+class _Unconfirmed:
+    answer: "asyncio.Future[None]"
+    message_id: str | None
+    returned: str | None = None
+
+
+class AmqpChannel:
+    """An open channel. `closed` has the error that ended it. Delivery tags of consumed messages are only good on this channel."""
+
+    def __init__(self, connection: AmqpConnection, inner: Any) -> None:
+        self.connection = connection
+        self._inner = inner
+        self.closed: asyncio.Future[AmqpError] = asyncio.get_running_loop().create_future()
+        self._pending: set[asyncio.Future[Any]] = set()
+        self._unconfirmed: dict[int, _Unconfirmed] = {}
+        self._published = 0
+        self._gets: asyncio.Future[Message | None] | None = None
+        inner.add_on_close_callback(self._on_closed)
+
+    @property
+    def is_open(self) -> bool:
+        return not self.closed.done() and bool(self._inner.is_open)
+
+    async def declare(
+        self, queue: str, *, durable: bool = True, arguments: Arguments | None = None
+    ) -> Declared:
+        frame = await self._ask(
+            self._inner.queue_declare, queue, durable=durable, arguments=dict(arguments or {})
+        )
+        return Declared(ready=frame.method.message_count, consumers=frame.method.consumer_count)
+
+    async def look_up(self, queue: str) -> Declared:
+        """Return what a passive declare tells. Raises ChannelClosedError 404 when there is no such queue."""
+        frame = await self._ask(self._inner.queue_declare, queue, passive=True)
+        return Declared(ready=frame.method.message_count, consumers=frame.method.consumer_count)
+
+    async def limit_unacked(self, count: int) -> None:
+        """Set the prefetch of the consumers that follow."""
+        await self._ask(self._inner.basic_qos, prefetch_count=count)
+
+    async def consume(
+        self,
+        queue: str,
+        on_message: Callable[[Message], None],
+        *,
+        on_cancel: Callable[[], None] | None = None,
+        no_ack: bool = False,
+    ) -> str:
+        """Consume; `on_cancel` is called when the broker ends it. Returns the consumer tag."""
+        if on_cancel:
+            self._inner.add_on_cancel_callback(lambda _: on_cancel())
+        deliver = lambda _, method, properties, body: on_message(_message(method, properties, body))  # noqa: E731  pika's shape to ours
+        frame = await self._ask(self._inner.basic_consume, queue, deliver, auto_ack=no_ack)
+        return str(frame.method.consumer_tag)
+
+    async def cancel(self, consumer_tag: str) -> None:
+        await self._ask(self._inner.basic_cancel, consumer_tag)
+
+    async def get(self, queue: str) -> Message | None:
+        """Take one message, unacked, or None when there is none ready."""
+        answer: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+        self._send(
+            self._inner.add_callback, lambda _: _settle(answer, None), [spec.Basic.GetEmpty], one_shot=True
+        )
+        self._send(self._inner.basic_get, queue, lambda _, *rest: _settle(answer, _message(*rest)))
+        return await self.answer(answer)
+
+    def ack(self, tag: int) -> None:
+        self._send(self._inner.basic_ack, tag)
+
+    def requeue_all(self) -> None:
+        """Give everything unacked on this channel back to its queue."""
+        self._send(self._inner.basic_nack, 0, multiple=True, requeue=True)
+
+    async def confirm(self) -> None:
+        """Turn on publisher confirms; before the first `publish`."""
+        self._inner.add_on_return_callback(self._on_return)
+        await self._ask(self._inner.confirm_delivery, self._on_confirm)
+
+    def send(self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties) -> None:
+        """Publish and forget: neither confirmed nor mandatory. For channels without confirms."""
+        self._send(self._inner.basic_publish, exchange, routing_key, body, properties)
+
+    async def publish(
+        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties
+    ) -> None:
+        """Publish, mandatory, and wait for the broker's confirmation; any number may wait at once.
+
+        Raises:
+            ReturnedError: no queue takes it.
+            NackedError: the broker refused it.
+            ChannelClosedError, ConnectionLostError: it may or may not have arrived.
+        """
+        self._send(self._inner.basic_publish, exchange, routing_key, body, properties, mandatory=True)
+        self._published += 1
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._unconfirmed[self._published] = _Unconfirmed(answer, properties.message_id)
+        await self.answer(answer)
+
+    async def close(self) -> None:
+        """Close in good order; what is unacked goes back. Never raises."""
+        if self.is_open:
+            self._inner.close()
+            await asyncio.wait([self.closed], timeout=CLOSE_TIMEOUT.total_seconds())
+
+    async def answer(self, future: "asyncio.Future[Any]") -> Any:
+        """Wait for a future that fails with this channel."""
+        self._pending.add(future)
+        if self.closed.done():
+            _fail(future, self.closed.result())
+        try:
+            return await future
+        finally:
+            self._pending.discard(future)
+
+    async def _ask(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._send(method, *args, callback=partial(_settle, answer), **kwargs)
+        return await self.answer(answer)
+
+    def _send(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except AMQPError as error:
+            raise self._why_closed() from error
+
+    def _why_closed(self) -> AmqpError:
+        return self.closed.result() if self.closed.done() else self.connection.lost_error()
+
+    def _on_closed(self, _: Any, reason: Exception) -> None:
+        error: AmqpError
+        if isinstance(reason, ChannelClosedByBroker):
+            error = ChannelClosedError(reason.reply_code, reason.reply_text)
+        else:
+            error = ConnectionLostError(explain_lost(reason))
+        _settle(self.closed, error)
+        for future in self._pending:
+            _fail(future, error)
+        self._unconfirmed.clear()
+
+    def _on_return(self, _: Any, method: spec.Basic.Return, properties: BasicProperties, __: bytes) -> None:
+        """Note which one it was: a return comes before its confirmation and has no delivery tag."""
+        for entry in self._unconfirmed.values():
+            if entry.message_id == properties.message_id and entry.returned is None:
+                entry.returned = (
+                    f"{method.reply_text} (exchange {method.exchange!r}, routing key {method.routing_key!r})"
+                )
+                return
+
+    def _on_confirm(self, frame: Any) -> None:
+        tag, positive = frame.method.delivery_tag, isinstance(frame.method, spec.Basic.Ack)
+        for each in self._confirmed(tag, multiple=frame.method.multiple):
+            entry = self._unconfirmed.pop(each)
+            if entry.returned is not None:
+                _fail(entry.answer, ReturnedError(entry.returned))
+            elif positive:
+                _settle(entry.answer, None)
+            else:
+                _fail(entry.answer, NackedError("the broker refused the message (nack)"))
+
+    def _confirmed(self, tag: int, *, multiple: bool) -> list[int]:
+        if not multiple:
+            return [tag] if tag in self._unconfirmed else []
+        tags: list[int] = []
+        for each in self._unconfirmed:  # in the order of publishing
+            if each > tag:
+                break
+            tags.append(each)
+        return tags
+
+
+def server_version(properties: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the server's version as numbers, from its properties; () when it does not say."""
+    text = properties.get("version", "")
+    text = text.decode() if isinstance(text, bytes) else str(text)
+    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
+
+
+def _message(method: Any, properties: BasicProperties, body: bytes) -> Message:
+    return Message(
+        tag=method.delivery_tag,
+        body=body,
+        redelivered=bool(method.redelivered),
+        message_id=properties.message_id,
+        reply_to=properties.reply_to,
+        correlation_id=properties.correlation_id,
+        user_id=properties.user_id,
+        headers=properties.headers or {},
+    )
+
+
+def _settle(future: "asyncio.Future[Any]", result: Any) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: "asyncio.Future[Any]", error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+async def _give_up(
+    inner: AsyncioConnection, streams: AsyncioStreams, opened: "asyncio.Future[Exception | None]"
+) -> None:
+    """Stop connecting, and wait until pika has: no socket and no task may stay behind."""
+    if not inner.is_closed and not inner.is_closing:
+        inner.close()
+    await asyncio.wait([opened], timeout=CLOSE_TIMEOUT.total_seconds())
+    if streams.stream:
+        streams.stream.abort()

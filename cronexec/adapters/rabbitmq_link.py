@@ -1,0 +1,125 @@
+"""The link: the connection on which this instance competes for the baton and takes commands.
+
+It only consumes. A connection that publishes is blocked by the broker under a memory or disk alarm, and then even its close is read seconds
+late; one that only consumes hands the baton over at once.
+
+Whatever goes wrong here ends in the same way: one `LinkLost`, and the socket is closed without a word. That is the only answer that is
+right in every case: a cancelled consumer of RabbitMQ 4.3 stays registered until its connection goes, a closed channel has already given
+its messages to somebody else, and a connection that one doubts must not hold a baton.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from datetime import timedelta
+
+from cronexec.adapters.amqp import AmqpChannel, AmqpConnection, AmqpError, Message
+from cronexec.adapters.link_events import LinkEvents
+from cronexec.adapters.rabbitmq_topology import Topology
+from cronexec.ports import BatonArrived, CommandArrived, LinkEvent
+
+BATON_PREFETCH = 8
+COMMAND_PREFETCH = 256
+RELEASE_TIMEOUT = timedelta(seconds=1)
+
+
+class RabbitmqLink:
+    """A `Link` on a connection of its own. `open` consumes the baton queue, which must have been declared."""
+
+    def __init__(
+        self, connection: AmqpConnection, baton: AmqpChannel, commands: AmqpChannel, topology: Topology
+    ) -> None:
+        self._connection = connection
+        self._topology = topology
+        self._events = LinkEvents()
+        self._baton = baton
+        self._commands = commands
+        self._consumers: list[tuple[AmqpChannel, str]] = []
+        for ended in (connection.closed, baton.closed, commands.closed):
+            ended.add_done_callback(lambda future: self._lose(str(future.result())))
+
+    @classmethod
+    async def open(cls, connection: AmqpConnection, topology: Topology) -> "RabbitmqLink":
+        link = cls(connection, await connection.channel(), await connection.channel(), topology)
+        await link._consume(link._baton, topology.baton, BATON_PREFETCH)
+        return link
+
+    @property
+    def is_lost(self) -> bool:
+        return self._events.lost is not None
+
+    async def events(self) -> LinkEvent:
+        return await self._events.next()
+
+    async def take_commands(self) -> None:
+        if len(self._consumers) > 1 or self._events.lost:
+            return
+        with contextlib.suppress(AmqpError):  # the loss is an event already
+            await self._consume(self._commands, self._topology.commands, COMMAND_PREFETCH)
+
+    def ack_baton(self, tag: int) -> None:
+        self._ack(self._baton, [tag])
+
+    def ack_commands(self, tags: Sequence[int]) -> None:
+        self._ack(self._commands, tags)
+
+    async def release(self) -> None:
+        """Give everything back, in this order: a nack before the broker has cancelled us would return to ourselves.
+
+        Takes at most a second: a broker that does not answer must not hold up a shutdown, and closing requeues as well.
+        """
+        with contextlib.suppress(AmqpError, TimeoutError):
+            async with asyncio.timeout(RELEASE_TIMEOUT.total_seconds() / 2):
+                await asyncio.gather(*(channel.cancel(tag) for channel, tag in self._consumers))
+                self._baton.requeue_all()
+                self._commands.requeue_all()
+        self._events.lose("released")
+        await self._connection.close(RELEASE_TIMEOUT / 4)
+
+    async def close(self) -> None:
+        self._events.lose("closed")
+        await self._connection.close()
+
+    def sever(self) -> None:
+        self._connection.sever()
+
+    async def _consume(self, channel: AmqpChannel, queue: str, prefetch: int) -> None:
+        await channel.limit_unacked(prefetch)
+        is_baton = channel is self._baton
+        tag = await channel.consume(
+            queue,
+            self._baton_arrived if is_baton else self._command_arrived,
+            on_cancel=lambda: self._lose(
+                f"the broker cancelled the consumer of {queue} (deleted, moved or timed out)"
+            ),
+        )
+        self._consumers.append((channel, tag))
+
+    def _ack(self, channel: AmqpChannel, tags: Sequence[int]) -> None:
+        if self._events.lost:
+            return
+        with contextlib.suppress(AmqpError):  # the loss is an event already
+            for tag in tags:
+                channel.ack(tag)
+
+    def _lose(self, reason: str) -> None:
+        if self._events.lose(reason):
+            self._connection.abort()
+
+    def _baton_arrived(self, message: Message) -> None:
+        self._events.put(
+            BatonArrived(tag=message.tag, message_id=message.message_id, redelivered=message.redelivered)
+        )
+
+    def _command_arrived(self, message: Message) -> None:
+        self._events.put(
+            CommandArrived(
+                tag=message.tag,
+                body=message.body,
+                message_id=message.message_id,
+                reply_to=message.reply_to,
+                correlation_id=message.correlation_id,
+                user=message.user_id,
+                headers=message.headers,
+            )
+        )

@@ -1,0 +1,172 @@
+"""The publisher: everything that this instance sends, on a connection that does not consume the baton.
+
+All messages are mandatory, persistent and confirmed, and any number may be in flight. Replies are the exception: the requester may be gone,
+which is no error, and its command is recorded anyway, so they are sent and forgotten.
+
+A queue of ours that is missing when a message is published (a sender that comes before the first instance, a queue that was deleted) is
+declared, and the message is published again.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from pika import BasicProperties
+
+from cronexec.adapters.amqp import (
+    AmqpChannel,
+    AmqpError,
+    ChannelClosedError,
+    ConnectionLostError,
+    NackedError,
+    ReturnedError,
+)
+from cronexec.adapters.amqp_problems import explain_refused, unreachable
+from cronexec.adapters.rabbitmq_reconnecting import ReconnectingConnection
+from cronexec.adapters.rabbitmq_topology import Topology
+from cronexec.adapters.rejected import rejected_headers
+from cronexec.errors import RefusedError, UnreachableError
+from cronexec.ports import CommandArrived
+
+CONFIRM_TIMEOUT = timedelta(seconds=10)
+JSON = "application/json"
+PERSISTENT = 2
+TRANSIENT = 1
+
+
+class RabbitmqPublisher:
+    """A `Publisher`. `user` is who we log in as: the broker refuses a message that claims another."""
+
+    def __init__(self, connection: ReconnectingConnection, topology: Topology, user: str | None) -> None:
+        self._connection = connection
+        self._topology = topology
+        self._user = user
+
+    async def publish_baton(self, message_id: str, body: bytes, timeout: float) -> bool:
+        """See the port. A nack, an alarm and a lost connection are False: it may have arrived, and nobody knows."""
+        channel = await self._open("baton")
+        if self._connection.is_blocked:
+            return False
+        properties = BasicProperties(content_type=JSON, delivery_mode=PERSISTENT, message_id=message_id)
+        try:
+            async with asyncio.timeout(timeout):
+                await self.to_queue(channel, self._topology.baton, body, properties)
+        except (TimeoutError, AmqpError):
+            return False
+        return True
+
+    async def publish_command(
+        self, body: bytes, *, command_id: str, reply_to: str | None, expires: float | None = None
+    ) -> None:
+        """See the port. `expires` (seconds): a command that nobody took by then goes to the rejected queue."""
+        properties = self.command_properties(command_id, reply_to, expires)
+        await self._deliver("commands", self._topology.commands, body, properties)
+
+    async def reply(self, reply_to: str, correlation_id: str | None, body: bytes) -> None:
+        properties = BasicProperties(
+            content_type=JSON, delivery_mode=TRANSIENT, correlation_id=correlation_id
+        )
+        try:
+            channel = await self._connection.channel("replies", _as_it_is)
+            channel.send("", reply_to, body, properties)
+        except AmqpError as error:
+            raise _gone(error) from error
+
+    async def reject(self, command: CommandArrived, *, code: str, message: str, field: str | None) -> None:
+        headers = rejected_headers(command, code=code, message=message, field=field)
+        properties = BasicProperties(
+            content_type=JSON,
+            delivery_mode=PERSISTENT,
+            message_id=command.message_id or uuid4().hex,
+            headers=headers,
+        )
+        await self._deliver("commands", self._topology.rejected, command.body, properties)
+
+    async def publish(
+        self, exchange: str, routing_key: str, body: bytes, headers: Mapping[str, Any], *, content_type: str
+    ) -> None:
+        """See the port. Raises UnreachableError when it is not confirmed: it may or may not have arrived."""
+        properties = BasicProperties(
+            content_type=content_type, delivery_mode=PERSISTENT, message_id=uuid4().hex, headers=dict(headers)
+        )
+        channel = await self._open(f"exchange {exchange}")
+        try:
+            async with asyncio.timeout(CONFIRM_TIMEOUT.total_seconds()):
+                await channel.publish(exchange, routing_key, body, properties)
+        except (TimeoutError, AmqpError) as error:
+            raise publish_error(error, exchange) from error
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    def command_properties(
+        self, command_id: str, reply_to: str | None, expires: float | None = None
+    ) -> BasicProperties:
+        return BasicProperties(
+            content_type=JSON,
+            delivery_mode=PERSISTENT,
+            message_id=command_id,
+            correlation_id=command_id,
+            reply_to=reply_to,
+            user_id=self._user,
+            expiration=None if expires is None else str(max(0, round(expires * 1000))),
+        )
+
+    async def to_queue(
+        self, channel: AmqpChannel, queue: str, body: bytes, properties: BasicProperties
+    ) -> None:
+        """Publish to a queue of the namespace; a missing one is declared first. Raises AmqpError, and UnreachableError by declaring."""
+        try:
+            await channel.publish("", queue, body, properties)
+        except ReturnedError:
+            await self._topology.declare_all(channel.connection)
+            await channel.publish("", queue, body, properties)
+
+    async def _deliver(self, purpose: str, queue: str, body: bytes, properties: BasicProperties) -> None:
+        channel = await self._open(purpose)
+        try:
+            async with asyncio.timeout(CONFIRM_TIMEOUT.total_seconds()):
+                await self.to_queue(channel, queue, body, properties)
+        except (TimeoutError, AmqpError) as error:
+            raise publish_error(error, queue) from error
+
+    async def _open(self, purpose: str) -> AmqpChannel:
+        try:
+            return await self._connection.channel(purpose)
+        except AmqpError as error:
+            raise _gone(error) from error
+
+
+def publish_error(error: Exception, what: str) -> RefusedError | UnreachableError:
+    """Say what became of a publish that was not confirmed."""
+    match error:
+        case ReturnedError():
+            return RefusedError("unroutable", f"no queue takes the message: {error}")
+        case ChannelClosedError(code=404):
+            return RefusedError("unroutable", f"the broker does not know it: {error.text}")
+        case ChannelClosedError():
+            return explain_refused(error, what)
+        case NackedError():
+            return unreachable(
+                "the broker refused the message (nack)",
+                "The queue may be full or without a leader; see the broker's log",
+            )
+        case TimeoutError():
+            return unreachable(
+                f"the broker did not confirm a message within {CONFIRM_TIMEOUT.total_seconds():g} s",
+                "It may be under a memory or disk alarm: rabbitmq-diagnostics alarms tells",
+            )
+        case ConnectionLostError():
+            return _gone(error)
+        case _:
+            raise error
+
+
+def _gone(error: Exception) -> UnreachableError:
+    return unreachable(f"the connection to the broker was lost: {error}", "Try again")
+
+
+async def _as_it_is(_: AmqpChannel) -> None:
+    """No confirms on this channel."""

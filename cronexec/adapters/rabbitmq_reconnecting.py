@@ -1,0 +1,84 @@
+"""A connection that is opened when first needed, and again after a failure, with backoff.
+
+While the backoff lasts, whoever needs the connection gets the last error at once: waiting is the caller's decision. Channels are kept by
+purpose, because what the broker refuses costs the channel it was asked on: one exchange that is gone must not fail publishes to others.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from cronexec.adapters.amqp import AmqpChannel, AmqpConnection
+from cronexec.adapters.amqp_problems import unreachable
+from cronexec.errors import UnreachableError
+
+FIRST_DELAY = timedelta(seconds=0.1)
+LONGEST_DELAY = timedelta(seconds=5)
+
+
+class ReconnectingConnection:
+    """Channels on one connection, whichever it is at the moment. `connect` opens one; it raises UnreachableError."""
+
+    def __init__(self, connect: Callable[[], Awaitable[AmqpConnection]]) -> None:
+        self._connect = connect
+        self._connection: AmqpConnection | None = None
+        self._channels: dict[str, AmqpChannel] = {}
+        self._opening = asyncio.Lock()
+        self._failures = 0
+        self._error: UnreachableError | None = None
+        self._retry_at = 0.0  # seconds, of the loop's clock
+        self._is_closed = False
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the broker has said that it takes no messages at the moment (alarm)."""
+        return self._connection is not None and self._connection.is_open and self._connection.blocked
+
+    async def connection(self) -> AmqpConnection:
+        """Return the open connection; raises UnreachableError."""
+        async with self._opening:
+            return await self._open_connection()
+
+    async def channel(
+        self, purpose: str, prepare: Callable[[AmqpChannel], Awaitable[None]] = AmqpChannel.confirm
+    ) -> AmqpChannel:
+        """Return the open channel for `purpose`, prepared once. Raises UnreachableError, and AmqpError when it does not survive that."""
+        channel = self._channels.get(purpose)
+        if channel is not None and channel.is_open:
+            return channel
+        async with self._opening:
+            channel = self._channels.get(purpose)
+            if channel is None or not channel.is_open:
+                connection = await self._open_connection()
+                channel = await connection.channel()
+                await prepare(channel)
+                self._channels[purpose] = channel
+            return channel
+
+    async def close(self) -> None:
+        self._is_closed = True
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def _open_connection(self) -> AmqpConnection:
+        if self._is_closed:
+            raise unreachable("the connection to the broker was closed by this instance", "")
+        if self._connection is not None and self._connection.is_open:
+            return self._connection
+        if self._error is not None and asyncio.get_running_loop().time() < self._retry_at:
+            raise self._error
+        try:
+            self._connection = await self._connect()
+        except UnreachableError as error:
+            self._back_off(error)
+            raise
+        self._error, self._failures = None, 0
+        self._channels.clear()
+        return self._connection
+
+    def _back_off(self, error: UnreachableError) -> None:
+        self._error = error
+        longest = min(FIRST_DELAY * 2**self._failures, LONGEST_DELAY).total_seconds()
+        self._retry_at = asyncio.get_running_loop().time() + longest * random.random()  # noqa: S311  spreads load, keeps no secret
+        self._failures = min(self._failures + 1, 10)
