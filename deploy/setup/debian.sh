@@ -47,10 +47,12 @@ apt_quietly() {
 
 # disable_new_services PACKAGES_BEFORE: what was installed just now must not start at the next boot either
 disable_new_services() {
-    command -v systemctl >/dev/null || return 0
     for package in rabbitmq-server erlang-base; do
         printf '%s\n' "$1" | grep -qx "$package" && continue
         dpkg-query -L "$package" 2>/dev/null | sed -n 's#.*/systemd/system/\([^/@]*\.\(service\|socket\)\)$#\1#p' |
-            while read -r unit; do systemctl disable --quiet "$unit" 2>/dev/null || true; done
+            while read -r unit; do
+                DPKG_MAINTSCRIPT_PACKAGE=$package deb-systemd-helper disable "$unit" >/dev/null 2>&1 || true
+            done
+        [ ! -e "/etc/init.d/$package" ] || update-rc.d "$package" disable >/dev/null 2>&1 || true
     done
 }

@@ -81,7 +81,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def private(directory: Path, servers: Servers) -> Iterator[Servers]:
-    """Return servers of this module's own, beside those of the session (without which these tests are skipped)."""
+    """Return servers of this module's own, beside the session's (skipped without those)."""
     assert servers.amqp_url
     started = Servers(directory).start()
     yield started
