@@ -1,0 +1,120 @@
+"""Placeholders in targets: `{{ slot }}`, `{{ job }}`, `{{ params.league }}`.
+
+A string that is nothing but one placeholder becomes its value, of whatever type; elsewhere the value is put
+into the text (what is not text, as JSON). `{{ "{{" }}` writes two braces. There are no expressions: nothing
+is evaluated, and what was put in is not looked at again. An unknown name is an error; leaving it in the text
+would send `{{ slto }}` to somebody's server.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from cronexec.errors import FieldProblem
+
+NAMES = ("job", "slot", "run_id", "attempt", "epoch", "params")
+
+_PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+_PATH = re.compile(r"[A-Za-z_]\w*(?:\.[\w-]+)*")
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+_MOST_NAMES = 20
+
+
+class TemplateError(ValueError):
+    """A placeholder cannot be filled in; the message names it and what is known."""
+
+
+def render(
+    value: Any,
+    values: Mapping[str, Any],
+    *,
+    literal: Callable[[str], str] = str,
+    escape: Callable[[str], str] = str,
+) -> Any:
+    """Return `value` (text, or JSON with text in it) with its placeholders filled in from `values`.
+
+    Keys of objects stay as they are. `literal` maps the text around the placeholders; `escape` maps what is put
+    into a text with more in it than the placeholder. Raises TemplateError.
+    """
+    if isinstance(value, str):
+        return _render_text(value, values, literal, escape)
+    if isinstance(value, Mapping):
+        return {key: render(item, values, literal=literal, escape=escape) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [render(item, values, literal=literal, escape=escape) for item in value]
+    return value
+
+
+def check_template(value: Any, field: str) -> list[FieldProblem]:
+    """Return what is wrong with the placeholders below `field`, as far as it shows without params."""
+    return [
+        FieldProblem(path, message) for path, text in _texts(value, field) for message in _wrong_names(text)
+    ]
+
+
+def _render_text(
+    text: str, values: Mapping[str, Any], literal: Callable[[str], str], escape: Callable[[str], str]
+) -> Any:
+    if "{{" not in text:
+        return literal(text)
+    whole = _PLACEHOLDER.fullmatch(text)
+    if whole and "{{" not in whole[1]:
+        return _value_of(whole[1], values)
+    parts: list[str] = []
+    end = 0
+    for match in _PLACEHOLDER.finditer(text):
+        parts += literal(text[end : match.start()]), escape(_as_text(_value_of(match[1], values)))
+        end = match.end()
+    return "".join([*parts, literal(text[end:])])
+
+
+def _value_of(content: str, values: Mapping[str, Any]) -> Any:
+    name = content.strip()
+    if _QUOTED.fullmatch(name):
+        return name[1:-1]
+    if not _PATH.fullmatch(name):
+        raise TemplateError(_unknown(name, _known(values)))
+    found: Any = values
+    for key in name.split("."):
+        try:
+            found = (
+                found[int(key)] if isinstance(found, Sequence) and not isinstance(found, str) else found[key]
+            )
+        except (KeyError, IndexError, ValueError, TypeError):
+            raise TemplateError(_unknown(name, _known(values))) from None
+    return found
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _known(values: Mapping[str, Any]) -> list[str]:
+    params = values.get("params") or {}
+    return [name for name in values if name != "params"] + [f"params.{name}" for name in params]
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    shown = ", ".join(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "")
+    return f"the placeholder {{{{ {name} }}}} is not known; known are: {shown}"
+
+
+def _texts(value: Any, field: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield field, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts(item, f"{field}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _texts(item, f"{field}[{index}]")
+
+
+def _wrong_names(text: str) -> Iterator[str]:
+    known = [name for name in NAMES if name != "params"] + ["params.NAME"]
+    for match in _PLACEHOLDER.finditer(text):
+        name = match[1].strip()
+        if not _QUOTED.fullmatch(name) and not (_PATH.fullmatch(name) and name.split(".")[0] in NAMES):
+            yield _unknown(name, known)
