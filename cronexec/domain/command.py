@@ -1,98 +1,278 @@
-"""Commands and replies: what travels on the command queue."""
+"""Commands and replies: what travels on the command queue, as JSON that any language can write.
 
-from dataclasses import dataclass
+A command is `{"schema": 1, "id": "…", "type": "job.put", …}`. The id is the sender's and makes the command
+happen once; a reply is `{"id", "ok": true, "result": {…}}` or `{"id", "ok": false, "error": {"code",
+"message", "field"}}`.
+
+A body comes from outside and may be anything: it is bounded in size before it is read and in depth while it
+is, its numbers are finite, its keys unique. A command of a newer schema is told apart before anything else is
+judged, because a newer holder will understand it.
+"""
+
+import json
+import re
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
-from cronexec.domain.job import JobDocument
-from cronexec.errors import CronexecError
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, TypeAdapter, ValidationError
+
+from cronexec.domain.document_schema import publish_schema
+from cronexec.domain.job import JobDocument, JobName
+from cronexec.domain.json_values import JsonObject
+from cronexec.domain.model import DocumentModel
+from cronexec.domain.problems import expected, invalid_document, problem
+from cronexec.errors import CronexecError, FieldProblem, InvalidDocumentError
 
 SCHEMA = 1
+MAX_BODY_BYTES = 256 * 1024
+
+_KEY = r"[!-~]{1,128}"
+_RUN_ID = r"[!-~]{1,300}"
+_MAX_ISSUER = 256
 
 
 class ErrorCode(StrEnum):
+    """Why a command was refused; the contract with programs."""
+
     INVALID = "invalid"
     NOT_FOUND = "not_found"
     VERSION_CONFLICT = "version_conflict"
+    ALREADY_SETTLED = "already_settled"
+    UNWRITABLE = "unwritable"
+    INTERNAL = "internal"
 
 
 class NewerSchemaError(CronexecError):
-    """The command is of a newer schema than this instance knows."""
+    """The command is of a newer schema than this instance knows: keep it for a newer holder."""
 
-    def __init__(self, schema: int) -> None:
-        super().__init__(f"the command has schema {schema}; this instance knows up to {SCHEMA}")
+    def __init__(self, schema: int, command_id: str | None) -> None:
+        super().__init__(
+            f"the command has schema {schema}, and this instance knows up to {SCHEMA}; update the instances"
+        )
         self.schema = schema
+        self.command_id = command_id
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Command:
-    id: str
-    issued_by: str | None = None
+def _matching(pattern: str, accepted: str) -> Any:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise problem(expected(accepted, text))
+        return text
+
+    return AfterValidator(check)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PutJob(_Command):
+Key = Annotated[
+    str,
+    _matching(_KEY, "1 to 128 visible ASCII characters"),
+    Field(json_schema_extra={"pattern": f"^{_KEY}$"}),
+]
+RunId = Annotated[
+    str,
+    _matching(_RUN_ID, "a run's id, such as close-league@2026-12-24T03:00:00Z"),
+    Field(json_schema_extra={"pattern": f"^{_RUN_ID}$"}),
+]
+
+
+class CommandModel(DocumentModel):
+    """What all commands have in common. `id`: drawn by the sender. `issued_by`: who, as the sender says."""
+
+    types_not_yet: ClassVar[frozenset[str]] = frozenset({"run.retry", "gate.put", "gate.delete"})
+
+    id: Key
+    issued_by: Annotated[str, Field(max_length=_MAX_ISSUER)] | None = None
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the command as it is sent, with its schema."""
+        return {"schema": SCHEMA, **super().to_document()}
+
+
+class PutJob(CommandModel):
+    """Create the job or change it.
+
+    `if_version`: only if this is its current version; 0: only if there is no such job.
+    """
+
+    type: Literal["job.put"] = "job.put"
     job: JobDocument
-    if_version: int | None = None
-    declared: bool = False
+    if_version: Annotated[StrictInt, Field(ge=0)] | None = None
+    declared: StrictBool = False
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the command as it is sent, with the canonical form of the job."""
+        return {**super().to_document(), "job": self.job.to_document()}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DeleteJob(_Command):
-    name: str
-    if_version: int | None = None
+class DeleteJob(CommandModel):
+    """Delete the job. `if_version`: only if this is its current version."""
+
+    type: Literal["job.delete"] = "job.delete"
+    name: JobName
+    if_version: Annotated[StrictInt, Field(ge=1)] | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PauseJob(_Command):
-    name: str
+class PauseJob(CommandModel):
+    """Skip the job's slots until it is resumed."""
+
+    type: Literal["job.pause"] = "job.pause"
+    name: JobName
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ResumeJob(_Command):
-    name: str
+class ResumeJob(CommandModel):
+    """Run the job's slots again."""
+
+    type: Literal["job.resume"] = "job.resume"
+    name: JobName
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TriggerJob(_Command):
-    name: str
-    params: dict[str, Any] | None = None
-    key: str | None = None
+class TriggerJob(CommandModel):
+    """Run the job now.
+
+    `params` replace those of the document, key by key; `key` names the run and makes the trigger happen once.
+    """
+
+    type: Literal["job.trigger"] = "job.trigger"
+    name: JobName
+    params: JsonObject | None = None
+    key: Key | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CancelRun(_Command):
-    run: str
+class CancelRun(CommandModel):
+    """Cancel a run, wherever it is."""
+
+    type: Literal["run.cancel"] = "run.cancel"
+    run: RunId
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReleaseBaton(_Command):
-    pass
+class ReleaseBaton(CommandModel):
+    """Let the holder pass on the baton."""
+
+    type: Literal["baton.release"] = "baton.release"
 
 
 Command = PutJob | DeleteJob | PauseJob | ResumeJob | TriggerJob | CancelRun | ReleaseBaton
 
+_COMMAND: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="type")])
+
 
 def parse_command(body: bytes) -> Command:
-    """Raises InvalidDocumentError, NewerSchemaError."""
-    raise NotImplementedError
+    """Return the command that a message carries.
+
+    Raises:
+        InvalidDocumentError: it is no command; every wrong field is named.
+        NewerSchemaError: it is of a schema that this version does not know.
+    """
+    document = _read_object(body)
+    schema = document.pop("schema", None)
+    is_number = isinstance(schema, int) and not isinstance(schema, bool)
+    if is_number and schema > SCHEMA:
+        raise NewerSchemaError(schema, _readable_id(document))
+    found = [] if is_number and schema == SCHEMA else [FieldProblem("schema", expected(str(SCHEMA), schema))]
+    try:
+        command = command_from_fields(document)
+    except InvalidDocumentError as error:
+        raise InvalidDocumentError([*found, *error.problems]) from None
+    if found:
+        raise InvalidDocumentError(found)
+    return command
+
+
+def command_from_fields(fields: Mapping[str, Any]) -> Command:
+    """Return the command with these fields, `type` and `id` among them.
+
+    Raises InvalidDocumentError with every wrong field.
+    """
+    try:
+        return _COMMAND.validate_python(dict(fields))
+    except ValidationError as error:
+        raise invalid_document(error, Command) from None
 
 
 def command_identity(body: bytes) -> str | None:
-    raise NotImplementedError
+    """Return the id of a message that is no valid command, to answer it by; or None."""
+    try:
+        return _readable_id(_read_object(body))
+    except InvalidDocumentError:
+        return None
 
 
 def encode_command(command: Command) -> bytes:
-    raise NotImplementedError
+    """Return the message that carries `command`.
+
+    Raises InvalidDocumentError where it is too large to be accepted.
+    """
+    body = json.dumps(command.to_document(), ensure_ascii=False, separators=(",", ":")).encode()
+    _check_length(body)
+    return body
 
 
-def ok_reply(command_id: str, result: dict[str, Any]) -> dict[str, Any]:
-    return {"id": command_id, "ok": True, "result": result}
+def ok_reply(command_id: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the reply to a command that was applied."""
+    return {"id": command_id, "ok": True, "result": dict(result)}
 
 
 def error_reply(command_id: str | None, code: str, message: str, field: str | None = None) -> dict[str, Any]:
-    return {"id": command_id, "ok": False, "error": {"code": code, "message": message, "field": field}}
+    """Return the reply to a command that was refused.
+
+    `code` is one of `ErrorCode`; `field` is the path of the wrong field.
+    """
+    return {"id": command_id, "ok": False, "error": {"code": str(code), "message": message, "field": field}}
 
 
 def command_schema() -> dict[str, Any]:
-    raise NotImplementedError
+    """Return the JSON Schema of all commands, the job document included."""
+    published = publish_schema(_COMMAND.json_schema(), "cronexec command")
+    for definition in published["$defs"].values():
+        if "id" in definition.get("properties", {}):
+            definition["properties"] = {"schema": {"const": SCHEMA}, **definition["properties"]}
+            definition["required"] = ["schema", *definition["required"]]
+    return published
+
+
+def _read_object(body: bytes) -> dict[str, Any]:
+    _check_length(body)
+    try:
+        document = json.loads(body.decode(), parse_constant=_refuse_constant, object_pairs_hook=_refuse_twice)
+    except RecursionError:
+        raise _no_command("nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise _no_command(f"expected JSON in UTF-8; byte {error.start} is none") from None
+    except json.JSONDecodeError as error:
+        raise _no_command(f"expected JSON; line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except InvalidDocumentError:
+        raise
+    except ValueError:  # Python converts no numbers of thousands of digits
+        raise _no_command("a number of thousands of digits cannot be read") from None
+    if not isinstance(document, dict):
+        raise _no_command(expected("an object", document))
+    return document
+
+
+def _check_length(body: bytes) -> None:
+    if len(body) > MAX_BODY_BYTES:
+        size = len(body) / 1024
+        raise _no_command(f"a command has at most {MAX_BODY_BYTES // 1024} KiB; this one has {size:.0f} KiB")
+
+
+def _no_command(message: str) -> InvalidDocumentError:
+    return InvalidDocumentError([FieldProblem("", message)])
+
+
+def _refuse_constant(constant: str) -> Any:
+    raise _no_command(f"{constant} is no JSON; expected a finite number, text or null")
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        twice = next(
+            key for index, (key, _) in enumerate(pairs) if any(key == other for other, _ in pairs[:index])
+        )
+        raise _no_command(f"the field {twice!r} is given twice in one object")
+    return document
+
+
+def _readable_id(document: Mapping[str, Any]) -> str | None:
+    command_id = document.get("id")
+    return command_id if isinstance(command_id, str) and re.fullmatch(_KEY, command_id) else None

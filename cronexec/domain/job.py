@@ -1,63 +1,268 @@
-"""Jobs: the document that a user writes, and the job that the namespace keeps."""
+"""Jobs: the document that a user writes, and the job that the namespace keeps.
 
+A document is validated whole: `JobDocument.parse` reports every wrong field in one go. What it returns is a
+value, whose canonical form (`to_document`) is what is stored, compared and shown: fields at their default are
+left out, lengths and instants are written one way. Fields that are not built yet are refused by name, never
+ignored.
+
+Schedules are read once for each definition, so that jobs with equal schedules share one object, and its
+computation.
+"""
+
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StrictInt,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
-from cronexec.domain.schedule import Schedule
-from cronexec.domain.targets import Target
+from cronexec.domain.document_schema import publish_schema
+from cronexec.domain.json_values import NO_FIELDS, JsonObject, canonical_json
+from cronexec.domain.model import NO_TEXTS, DocumentModel, Length, PositiveLength, TextMap
+from cronexec.domain.problems import expected, invalid_document, problem, problems
+from cronexec.domain.schedule import Schedule, ScheduleError
+from cronexec.domain.targets import HandlerTarget, PublishTarget, ShellTarget, Target, WebhookTarget
+from cronexec.errors import FieldProblem
+
+__all__ = [
+    "HandlerTarget",
+    "Job",
+    "JobDocument",
+    "JobName",
+    "JobVersion",
+    "Misfire",
+    "MisfirePolicy",
+    "Overlap",
+    "Pause",
+    "PublishTarget",
+    "Schedule",
+    "ShellTarget",
+    "Target",
+    "WebhookTarget",
+    "job_schema",
+]
+
+JOB_NAME = r"[a-z0-9][a-z0-9._-]{0,127}"
+MAX_DOCUMENT_BYTES = 64 * 1024
+MAX_MISFIRE_LIMIT = 100_000
+
+_DEFAULT_TIMEOUTS = {"webhook": timedelta(seconds=60), "publish": timedelta(seconds=60)}
+_HASHED = re.compile(r"(?<![a-z])h(?![a-z])", re.IGNORECASE)  # the cron symbol H depends on the job's name
+_SCHEDULES_KEPT = 20_000
 
 
 class Overlap(StrEnum):
+    """What happens to a slot that comes due while an earlier run of the job is unsettled."""
+
     QUEUE = "queue"
     SKIP = "skip"
     ALLOW = "allow"
 
 
 class MisfirePolicy(StrEnum):
+    """Which of the slots found later than their grace are run."""
+
     LATEST = "latest"
     ALL = "all"
     SKIP = "skip"
 
 
-class Misfire(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Misfire(DocumentModel):
+    """What happens to missed slots. `limit`: at most so many of the newest are run under `all`."""
 
     policy: MisfirePolicy = MisfirePolicy.LATEST
-    grace: timedelta = timedelta(seconds=60)
-    limit: int = 100
+    grace: Annotated[Length, Field(json_schema_extra={"default": "1m"})] = timedelta(seconds=60)
+    limit: Annotated[StrictInt, Field(ge=1, le=MAX_MISFIRE_LIMIT)] = 100
 
 
-class JobDocument(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+def check_job_name(name: str) -> str:
+    """Return `name` if it is one a job may have; for validators."""
+    if not re.fullmatch(JOB_NAME, name):
+        raise problem(expected("1 to 128 of a-z 0-9 . _ -, beginning with a letter or digit", name))
+    return name
 
-    name: str
-    schedule: Schedule
-    target: Target
+
+def _read_schedule(given: Any, info: ValidationInfo) -> Schedule:
+    if isinstance(given, Schedule):
+        return given
+    if not isinstance(given, Mapping):
+        raise problem(
+            expected('an object such as {"cron": "0 3 * * *", "timezone": "Europe/Amsterdam"}', given)
+        )
+    name = info.data.get("name", "")
+    try:
+        return _share_schedule(given, name)
+    except ScheduleError as error:
+        found = [FieldProblem(each.field, str(each).removesuffix(".")) for each in (error, *error.others)]
+        raise problems(found) from None
+
+
+def _share_schedule(given: Mapping[str, Any], name: str) -> Schedule:
+    cron = given.get("cron")
+    depends_on_name = isinstance(cron, str) and _HASHED.search(cron)
+    # The type belongs to the key: 1, 1.0 and true are equal, and hash the same.
+    definition = tuple((key, type(value), value) for key, value in given.items())
+    try:
+        return _read_once(definition, name if depends_on_name else "")
+    except TypeError:  # a value that cannot be a key; what is wrong with it is told by the schedule
+        return Schedule.from_document(given, name=name)
+
+
+@lru_cache(maxsize=_SCHEDULES_KEPT)
+def _read_once(definition: tuple[tuple[str, type, Any], ...], name: str) -> Schedule:
+    return Schedule.from_document({key: value for key, _, value in definition}, name=name)
+
+
+def _write_schedule(schedule: Schedule) -> dict[str, Any]:
+    return schedule.to_document()
+
+
+_INSTANT_SCHEMA = {"type": "string", "examples": ["2026-12-24T18:00:00+01:00"]}
+_SCHEDULE_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "cron": {"type": "string", "examples": ["0 3 * * *", "@daily", "*/10 * * * * *"]},
+        "every": {"anyOf": [{"type": "string"}, {"type": "number"}], "examples": ["15m"]},
+        "at": _INSTANT_SCHEMA,
+        "timezone": {"type": "string", "examples": ["Europe/Amsterdam"]},
+        "anchor": _INSTANT_SCHEMA,
+        "start": _INSTANT_SCHEMA,
+        "end": _INSTANT_SCHEMA,
+    },
+    "additionalProperties": False,
+    "oneOf": [
+        {"required": [kind], "properties": {kind: {"not": {"type": "null"}}}}
+        for kind in ("cron", "every", "at")
+    ],
+}
+
+JobName = Annotated[
+    str, AfterValidator(check_job_name), Field(json_schema_extra={"pattern": f"^{JOB_NAME}$"})
+]
+ScheduleField = Annotated[
+    Schedule,
+    PlainValidator(_read_schedule),
+    PlainSerializer(_write_schedule),
+    WithJsonSchema(_SCHEDULE_SCHEMA),
+]
+
+
+class JobDocument(DocumentModel):
+    """What a user defines: a schedule, a target and policies.
+
+    `timeout` is of an attempt; left out, it is 60 s for `webhook` and `publish`, and none (None) for `shell`
+    and `handler`.
+    """
+
+    fields_not_yet: ClassVar[frozenset[str]] = frozenset(
+        {
+            "after",
+            "calendar",
+            "dst",
+            "exclude",
+            "expected",
+            "gate",
+            "gates",
+            "isolation",
+            "jitter",
+            "notify",
+            "retry",
+            "run_on",
+        }
+    )
+    words_not_yet: ClassVar[frozenset[str]] = frozenset({"replace", "retry"})
+    homes: ClassVar[Mapping[str, str]] = (
+        dict.fromkeys(("cron", "every", "at", "timezone", "anchor", "start", "end"), "schedule")
+        | dict.fromkeys(("grace", "limit", "policy"), "misfire")
+        | dict.fromkeys(("url", "method", "headers", "body", "expect"), "target")
+        | dict.fromkeys(("command", "env", "cwd", "kill_after", "exchange", "routing_key", "type"), "target")
+    )
+
+    name: JobName
     description: str = ""
     owner: str = ""
-    labels: dict[str, str] = {}
-    params: dict[str, Any] = {}
-    timeout: timedelta | None = None
+    labels: TextMap = NO_TEXTS
+    schedule: ScheduleField
+    target: Target
+    params: JsonObject = NO_FIELDS
+    timeout: PositiveLength | None = None
     overlap: Overlap = Overlap.QUEUE
     misfire: Misfire = Misfire()
+    abandoned: Literal["fail"] = "fail"
 
     @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> "JobDocument":
-        """Raises InvalidDocumentError with every problem."""
-        raise NotImplementedError
+    def parse(cls, document: Mapping[str, Any]) -> Self:
+        """Validate `document`. Raises InvalidDocumentError with every wrong field of it."""
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise invalid_document(error, cls) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prepare(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        _check_size(given)
+        return _with_default_timeout(given)
 
     def to_document(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """Return the canonical document: JSON-able, without what is at its default.
+
+        `parse` makes an equal document of it.
+        """
+        written = self.model_dump(mode="json", exclude_defaults=True, exclude={"target"})
+        if self.timeout == _DEFAULT_TIMEOUTS.get(self.target.type):
+            written.pop("timeout", None)
+        return {**written, "target": self.target.to_document()}
+
+    def to_json(self) -> str:
+        """Return the canonical document as text: equal exactly where two documents mean the same."""
+        return canonical_json(self.to_document())
+
+
+def job_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a job document."""
+    return publish_schema(JobDocument.model_json_schema(), "cronexec job document")
+
+
+def _check_size(given: Mapping[str, Any]) -> None:
+    try:
+        size = len(json.dumps(given, default=str))
+    except (TypeError, ValueError, RecursionError):
+        return  # the fields' own validators say where and why
+    if size > MAX_DOCUMENT_BYTES:
+        raise problem(
+            f"a job document has at most {MAX_DOCUMENT_BYTES // 1024} KiB; this one has {size / 1024:.0f} KiB"
+        )
+
+
+def _with_default_timeout(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    if given.get("timeout") is not None:
+        return given
+    target = given.get("target")
+    kind = target.get("type") if isinstance(target, Mapping) else getattr(target, "type", None)
+    default = _DEFAULT_TIMEOUTS.get(kind) if isinstance(kind, str) else None
+    return {**given, "timeout": default}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pause:
-    """`range_id`: the open range entry in the ledger."""
+    """That a job is paused. `range_id`: the open range entry in the ledger, which covers the slots since."""
 
     since_at: datetime
     issued_by: str | None
@@ -66,7 +271,12 @@ class Pause:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """A job as the namespace keeps it. `declared`: in code."""
+    """A job as the namespace keeps it.
+
+    `version` counts the definitions, `revision` the changes of any job in the namespace. `from_at`: the slots
+    after it are this version's. `declared`: in code. `deleted_at`: a tombstone, kept for a while so that
+    standbys notice.
+    """
 
     document: JobDocument
     version: int
@@ -89,13 +299,14 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobVersion:
+    """One version of a job; its slots are those in (`from_at`, `to_at`].
+
+    `to_at` is None while it is the current version.
+    """
+
     name: str
     version: int
     document: JobDocument
     from_at: datetime
     to_at: datetime | None
     issued_by: str | None = None
-
-
-def job_schema() -> dict[str, Any]:
-    raise NotImplementedError

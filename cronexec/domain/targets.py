@@ -1,46 +1,195 @@
-"""Targets as job documents define them: what a run does."""
+"""Targets as job documents define them: what a run does.
 
+Here is what can be judged from the document alone. Whether a host exists, a command is installed, a handler
+is registered or an exchange is there depends on the instance that executes the run, which says so in the
+run's outcome. `{{ … }}` templates and `${secret:NAME}` are kept as written, and resolved where the run
+executes.
+"""
+
+import re
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+
+from cronexec.domain.json_values import NO_FIELDS, JsonObject, JsonValue
+from cronexec.domain.model import NO_TEXTS, TEXT_MAP_SCHEMA, DocumentModel, Length, text_map
+from cronexec.domain.problems import expected, problem, problems, show
+from cronexec.domain.redaction import redact_url
+from cronexec.errors import FieldProblem
+
+IDENTITY_HEADERS = (
+    "Idempotency-Key",
+    "X-Cronexec-Job",
+    "X-Cronexec-Slot",
+    "X-Cronexec-Attempt",
+    "X-Cronexec-Epoch",
+)
+IDENTITY_VARIABLES = (
+    "CRONEXEC_JOB",
+    "CRONEXEC_SLOT",
+    "CRONEXEC_RUN_ID",
+    "CRONEXEC_ATTEMPT",
+    "CRONEXEC_EPOCH",
+    "CRONEXEC_PARAMS",
+)
+
+_URL = re.compile(r"https?://[^\s/?#]+\S*", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\$\{.*?\}")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2, token
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HANDLER_NAME = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
+_STATUS_RANGE = r"[1-5]xx"
+_STATUSES = range(100, 600)
+_SHORT_TEXT = 255  # bytes, of a short string in AMQP 0-9-1
 
 
-class _Target(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+def _check_url(url: str) -> str:
+    # A placeholder may stand for the host or the port as well; people write it with spaces.
+    filled = _PLACEHOLDER.sub("0", url)
+    if not _URL.fullmatch(filled):
+        raise problem(expected('a URL such as "https://host/path"', redact_url(url)))
+    try:
+        _ = urlsplit(filled).port
+    except ValueError:
+        raise problem(f"no URL: {show(redact_url(url))} has a wrong host or port") from None
+    return url
 
 
-class WebhookTarget(_Target):
+def _judge_header(name: str, value: str) -> str | None:
+    if not _HEADER_NAME.fullmatch(name):
+        return f"expected a header's name; got {show(name)}"
+    if "\r" in value or "\n" in value:
+        return f"expected a value without line breaks; got {show(value)}"
+    if name.title() in IDENTITY_HEADERS:
+        return "set by cronexec to identify the run; leave it out"
+    return None
+
+
+def _judge_variable(name: str, _value: str) -> str | None:
+    if not _VARIABLE_NAME.fullmatch(name):
+        return f"expected a variable's name of letters, digits and _; got {show(name)}"
+    if name in IDENTITY_VARIABLES:
+        return "set by cronexec to identify the run; leave it out"
+    return None
+
+
+def _read_status(given: object) -> int | str:
+    if isinstance(given, int) and not isinstance(given, bool) and given in _STATUSES:
+        return given
+    if isinstance(given, str) and re.fullmatch(_STATUS_RANGE, given):
+        return given
+    raise problem(expected('a status from 100 to 599 or a range such as "2xx"', given))
+
+
+def _check_command(command: str) -> str:
+    if not command.strip() or "\0" in command:
+        raise problem(expected("a command for the shell", command))
+    return command
+
+
+def _check_directory(path: str) -> str:
+    if not path.startswith("/") or "\0" in path:
+        raise problem(expected('an absolute path such as "/srv/app"', path))
+    return path
+
+
+def _check_handler(name: str) -> str:
+    if not re.fullmatch(_HANDLER_NAME, name):
+        raise problem(expected("a handler's name: 1 to 128 letters, digits and . _ : -", name))
+    return name
+
+
+def _check_short(text: str) -> str:
+    if len(text.encode(errors="replace")) > _SHORT_TEXT:
+        raise problem(expected(f"at most {_SHORT_TEXT} bytes", text))
+    return text
+
+
+Status = Annotated[
+    int | str,
+    BeforeValidator(_read_status),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": _STATUSES.start, "maximum": _STATUSES.stop - 1},
+                {"type": "string", "pattern": f"^{_STATUS_RANGE}$"},
+            ]
+        }
+    ),
+]
+Headers = Annotated[dict[str, str], text_map(_judge_header), TEXT_MAP_SCHEMA]
+Environment = Annotated[dict[str, str], text_map(_judge_variable), TEXT_MAP_SCHEMA]
+ShortText = Annotated[str, AfterValidator(_check_short)]
+
+
+class TargetModel(DocumentModel):
+    """What all targets have in common: `type` says which one it is."""
+
+    types_not_yet: ClassVar[frozenset[str]] = frozenset()
+
+
+class WebhookTarget(TargetModel):
+    """An HTTP request. `expect`: the statuses that mean success, each a number or a range such as "2xx"."""
+
+    fields_not_yet: ClassVar[frozenset[str]] = frozenset(
+        {"secret", "sign", "signature", "auth", "tls", "verify"}
+    )
+
     type: Literal["webhook"] = "webhook"
-    url: str
-    method: str = "POST"
-    headers: dict[str, str] = {}
-    body: Any = None
-    expect: tuple[int | str, ...] = ("2xx",)
+    url: Annotated[
+        str, AfterValidator(_check_url), Field(json_schema_extra={"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"})
+    ]
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "POST"
+    headers: Headers = NO_TEXTS
+    body: JsonValue = None
+    expect: Annotated[tuple[Status, ...], Field(min_length=1)] = ("2xx",)
 
     def expects(self, status: int) -> bool:
-        return any(status == item or str(item) == f"{status // 100}xx" for item in self.expect)
+        """Whether an answer with this HTTP status is a success."""
+        return status in self.expect or f"{status // 100}xx" in self.expect
 
 
-class ShellTarget(_Target):
+class ShellTarget(TargetModel):
+    """A command for `/bin/sh -c`. `kill_after`: from SIGTERM to SIGKILL when it is to end."""
+
+    fields_not_yet: ClassVar[frozenset[str]] = frozenset({"user", "shell", "stdin", "isolation"})
+
     type: Literal["shell"] = "shell"
-    command: str
-    env: dict[str, str] = {}
-    cwd: str | None = None
-    kill_after: timedelta = timedelta(seconds=10)
+    command: Annotated[str, AfterValidator(_check_command)]
+    env: Environment = NO_TEXTS
+    cwd: Annotated[str, AfterValidator(_check_directory)] | None = None
+    kill_after: Annotated[Length, Field(json_schema_extra={"default": "10s"})] = timedelta(seconds=10)
 
 
-class HandlerTarget(_Target):
+class HandlerTarget(TargetModel):
+    """A Python callable that the application registered under this name."""
+
+    fields_not_yet: ClassVar[frozenset[str]] = frozenset({"isolation"})
+
     type: Literal["handler"] = "handler"
-    name: str
+    name: Annotated[
+        str, AfterValidator(_check_handler), Field(json_schema_extra={"pattern": f"^{_HANDLER_NAME}$"})
+    ]
 
 
-class PublishTarget(_Target):
+class PublishTarget(TargetModel):
+    """An AMQP message. With the exchange "" the routing key is the queue's name."""
+
     type: Literal["publish"] = "publish"
-    exchange: str = ""
-    routing_key: str = ""
-    body: Any = None
-    headers: dict[str, Any] = {}
+    exchange: ShortText = ""
+    routing_key: ShortText = ""
+    body: JsonValue = None
+    headers: JsonObject = NO_FIELDS
+
+    @model_validator(mode="after")
+    def _refuse_nowhere(self) -> Self:
+        if not self.exchange and not self.routing_key:
+            raise problems(
+                [FieldProblem("routing_key", "required with the default exchange: the name of a queue")]
+            )
+        return self
 
 
 Target = Annotated[WebhookTarget | ShellTarget | HandlerTarget | PublishTarget, Field(discriminator="type")]
