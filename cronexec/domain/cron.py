@@ -37,7 +37,7 @@ _ACCEPTED = {
     "hour": "0-23",
     "day of month": "1-31 or L for the last",
     "month": "1-12 or jan-dec",
-    "day of week": "0-7 or sun-sat, fri#2 for the second friday, L5 for the last one",
+    "day of week": "0-7 or sun-sat, fri#2 for the second friday, L5 for the last, not mixed with others",
 }
 _WITHOUT_SECONDS = 5
 _WITH_SECONDS = 6
@@ -51,17 +51,7 @@ _EQUAL_RANGE = re.compile(r"(?<![^,])(\w+)-\1(?:/\d+)?(?![^,])", re.ASCII | re.I
 class CronExpression:
     """A cron expression on the local wall clock, shared by all schedules with its text and by threads."""
 
-    __slots__ = (
-        "_days",
-        "_every_day",
-        "_first",
-        "_last",
-        "_minutes",
-        "_seconds",
-        "_span",
-        "fixed_time",
-        "text",
-    )
+    __slots__ = ("_days", "_first", "_last", "_minutes", "_seconds", "fixed_time", "text")
 
     def __init__(self, text: str) -> None:
         """Read `text`; raises ScheduleError (cron) unless a next slot can be computed."""
@@ -73,13 +63,10 @@ class CronExpression:
         self._minutes = array("H", (60 * hour + minute for hour in hours for minute in minutes))
         self._first = 60 * self._minutes[0] + self._seconds[0]
         self._last = 60 * self._minutes[-1] + self._seconds[-1]
-        self._every_day = fields[3:] == ["*", "*", "*"]
-        self._days = croniter(" ".join(["0", "0", *fields[3:]]), 0.0, implement_cron_bug=True)
-        self._span = (0, -1)
-        # A `*` or a step in the hours means "as time passes": every real occurrence. Else it is a time of
-        # day.
+        self._days = _get_days(" ".join(fields[3:]))
+        # A star or a step in the hours means every real occurrence; else the hours are times of day.
         self.fixed_time = not re.search(r"[*/]", fields[2])
-        if self._day_from(_MEASURED_FROM) is None:
+        if self._days.first_from(_MEASURED_FROM) is None:
             raise ScheduleError(
                 "cron", f"{text!r} never fires: no year has such a day. Check its day and its month."
             )
@@ -87,9 +74,9 @@ class CronExpression:
     def next_after(self, local: int) -> int | None:
         """Return the first match after `local` (wall-clock seconds both), or None if there is none."""
         day, time = divmod(local, DAY)
-        if time < self._last and self._day_from(day) == day:
+        if time < self._last and self._days.first_from(day) == day:
             return day * DAY + self._time_after(time)
-        found = self._day_from(day + 1)
+        found = self._days.first_from(day + 1)
         return None if found is None else found * DAY + self._first
 
     def _time_after(self, time: int) -> int:
@@ -101,16 +88,26 @@ class CronExpression:
             index += 1
         return 60 * self._minutes[index] + self._seconds[0]
 
-    def _day_from(self, day: int) -> int | None:
+
+class _Days:
+    """The days that match a day of month, a month and a day of week, counted from the epoch."""
+
+    __slots__ = ("_croniter", "_every_day", "_span")
+
+    def __init__(self, fields: str) -> None:
+        self._every_day = fields == "* * *"
+        self._croniter = croniter(f"0 0 {fields}", 0.0, implement_cron_bug=True)
+        self._span = (0, -1)  # the last question and its answer, replaced whole
+
+    def first_from(self, day: int) -> int | None:
         """Return the first matching day from `day` on; the answer holds for all days between the two."""
         if self._every_day:
             return day if day * DAY < LATEST else None
         since, found = self._span
         if since <= day <= found:
             return found
-        # croniter keeps its position in itself; a copy (2 us) keeps this object safe to share between
-        # threads.
-        finder = copy.copy(self._days)
+        # croniter keeps its position in itself; with a copy (2 us) threads can share this object.
+        finder = copy.copy(self._croniter)
         try:
             found = int(finder.get_next(float, start_time=float(day * DAY - 1))) // DAY
         except (ValueError, OverflowError):  # CroniterBadDateError, and datetime's own at the year 9999
@@ -119,6 +116,12 @@ class CronExpression:
             return None
         self._span = (day, found)
         return found
+
+
+@lru_cache(maxsize=20_000)
+def _get_days(fields: str) -> _Days:
+    """Return the days of these three fields; expressions that have them in common share the search."""
+    return _Days(fields)
 
 
 @lru_cache(maxsize=20_000)

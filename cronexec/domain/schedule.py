@@ -183,6 +183,8 @@ class Schedule:
             slot = self._next_after(slot)
 
     def _find_emptiness(self) -> Iterator[ScheduleError]:
+        if self._start is None and self._end is None:
+            return  # a recurrence without bounds has a slot, or it would have been refused
         if self._start is not None and self._end is not None and self._start > self._end:
             yield ScheduleError(
                 "end", f"end {_to_text(self._end)} is before start {_to_text(self._start)}; swap them."
@@ -264,7 +266,7 @@ def _read_kind(given: Mapping[str, Any]) -> str:
         said = " and ".join(kinds) or "none"
         raise ScheduleError(
             kinds[-1] if kinds else "cron",
-            f"A schedule is exactly one of cron, every and at; {said} is given.",
+            f"A schedule is exactly one of cron, every and at; given: {said}.",
         )
     return kinds[0]
 

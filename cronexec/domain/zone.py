@@ -56,6 +56,7 @@ class Zone:
         """Read the zone; raises ScheduleError (timezone) with the nearest known name if there is none."""
         self.name = name
         self._info = _read_zone(name)
+        # Threads share a zone: both caches are only ever replaced whole, by what any thread would compute.
         self._blocks: dict[int, tuple[Period, ...]] = {}
         self._recent = (0, 0, Period(0, 0, 0, 0))
 

@@ -21,6 +21,8 @@ WINDOWS = {
     "ordinary Amsterdam": ("Europe/Amsterdam", "2026-06-01", "2026-06-08"),
     "spring New York": ("America/New_York", "2026-03-06", "2026-03-10"),
     "autumn New York": ("America/New_York", "2026-10-30", "2026-11-03"),
+    "autumn Casablanca, in February": ("Africa/Casablanca", "2026-02-13", "2026-02-17"),
+    "spring Casablanca": ("Africa/Casablanca", "2026-03-20", "2026-03-24"),
     "half-hour spring Lord Howe": ("Australia/Lord_Howe", "2026-10-02", "2026-10-06"),
     "half-hour autumn Lord Howe": ("Australia/Lord_Howe", "2026-04-03", "2026-04-07"),
     "midnight spring Cairo": ("Africa/Cairo", "2026-04-22", "2026-04-26"),
@@ -220,6 +222,14 @@ def test_slots_are_those_of_the_definition(cron: str, window: str) -> None:
 def test_slots_are_those_of_cronsim_but_for_the_known_differences(cron: str, window: str) -> None:
     assume(not any(difference.applies(cron, window) for difference in DIFFERENCES))
     assert ours_or_nothing(cron, window) == cronsim_slots(cron, window)
+
+
+@pytest.mark.parametrize("window", ["spring Amsterdam", "autumn New York", "autumn Casablanca, in February"])
+@pytest.mark.parametrize("cron", ["*/20 */30 * * * *", "15 0 */2 * * *", "0,59 7 * * * sun"])
+def test_slots_with_seconds_are_those_of_cronsim(cron: str, window: str) -> None:
+    slots = slots_of(cron, window)
+    assert slots
+    assert slots == cronsim_slots(cron, window)
 
 
 @pytest.mark.parametrize("difference", DIFFERENCES, ids=lambda difference: difference.reason[:60])

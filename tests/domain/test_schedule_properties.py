@@ -1,0 +1,118 @@
+"""What holds for every schedule, in every zone, over any range."""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cronexec.domain.schedule import Schedule
+from cronexec.domain.zone import EPOCH, Zone
+
+ZONES = [
+    "UTC",
+    "Europe/Amsterdam",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "Africa/Casablanca",
+    "Pacific/Apia",
+]
+CRONS = [
+    "* * * * *", "*/15 * * * *", "0 * * * *", "30 2 * * *", "0,30 2-3 * * *", "0 0 * * *", "*/20 1-3 * * *",
+    "0 */3 * * *", "0 1-5/2 * * sun", "0 9 1,15 * mon", "0 0 L * *", "30 1 * * sun#1", "*/40 30 2 * * *",
+]  # fmt: skip
+CHANGES = [
+    "2026-03-29T01:00Z", "2026-10-25T01:00Z", "2026-03-08T07:00Z", "2026-11-01T06:00Z", "2026-10-03T15:30Z",
+    "2026-04-04T15:00Z", "2026-02-15T02:00Z", "2026-03-22T02:00Z", "2011-12-30T10:00Z", "2026-06-10T00:00Z",
+]  # fmt: skip
+
+crons = st.builds(
+    lambda cron, zone: {"cron": cron, "timezone": zone}, st.sampled_from(CRONS), st.sampled_from(ZONES)
+)
+intervals = st.builds(lambda every: {"every": every}, st.integers(600, 100_000))
+schedules = st.one_of(crons, crons, crons, intervals).map(
+    lambda document: Schedule.from_document(document, name="job")
+)
+milliseconds = st.integers(-2 * 86_400_000, 2 * 86_400_000).map(lambda count: timedelta(milliseconds=count))
+instants = st.builds(
+    lambda at, away: datetime.fromisoformat(at) + away, st.sampled_from(CHANGES), milliseconds
+)
+lengths = st.integers(0, 3 * 86_400).map(lambda count: timedelta(seconds=count))
+properties = settings(max_examples=150, derandomize=True, deadline=None)
+
+
+@given(schedules, instants, lengths, lengths)
+@properties
+def test_slots_are_the_same_however_a_range_is_split(
+    schedule: Schedule, after: datetime, first: timedelta, second: timedelta
+) -> None:
+    middle, until = after + first, after + first + second
+    whole = list(schedule.slots(after, until))
+    assert [*schedule.slots(after, middle), *schedule.slots(middle, until)] == whole
+
+
+@given(schedules, instants, lengths)
+@properties
+def test_slots_rise_are_whole_seconds_and_lie_in_their_range(
+    schedule: Schedule, after: datetime, length: timedelta
+) -> None:
+    slots = list(schedule.slots(after, after + length))
+    assert slots == sorted(set(slots))
+    assert all(
+        after < slot <= after + length and slot.microsecond == 0 and slot.tzinfo is UTC for slot in slots
+    )
+
+
+@given(schedules, instants)
+@properties
+def test_the_next_slot_is_the_first_of_the_slots(schedule: Schedule, instant: datetime) -> None:
+    found = schedule.next_after(instant)
+    assert found == next(schedule.slots(instant, instant + timedelta(days=100)))
+
+
+@given(schedules, instants, lengths, st.integers(0, 200))
+@properties
+def test_the_last_slots_are_the_tail_of_the_slots(
+    schedule: Schedule, after: datetime, length: timedelta, count: int
+) -> None:
+    slots = list(schedule.slots(after, after + length))
+    assert schedule.last_slots(after, after + length, count) == slots[max(0, len(slots) - count) :]
+
+
+@given(schedules)
+@properties
+def test_a_schedule_reads_its_own_document(schedule: Schedule) -> None:
+    again = Schedule.from_document(schedule.to_document(), name="job")
+    assert again == schedule
+    assert hash(again) == hash(schedule)
+
+
+@given(schedules, instants, instants)
+@properties
+def test_the_next_slot_does_not_depend_on_what_was_asked_before(
+    schedule: Schedule, instant: datetime, other: datetime
+) -> None:
+    found = schedule.next_after(instant)
+    schedule.next_after(other)
+    assert schedule.next_after(instant) == found
+
+
+@given(
+    st.sampled_from(ZONES),
+    st.one_of(st.integers(-3_000_000_000, 6_000_000_000), instants.map(lambda at: int(at.timestamp()))),
+)
+@properties
+def test_a_period_has_the_offset_of_the_zone_up_to_its_last_second(name: str, instant: int) -> None:
+    period = Zone(name).period_at(instant)
+    moments = [period.start, instant, period.end - 1]
+    shown = [(EPOCH + timedelta(seconds=at)).astimezone(ZoneInfo(name)).utcoffset() for at in moments]
+    assert period.start <= instant < period.end
+    assert shown == [timedelta(seconds=period.offset)] * 3
+
+
+@given(st.sampled_from(ZONES), st.lists(instants, min_size=2, max_size=6))
+@properties
+def test_a_zone_answers_the_same_whatever_it_was_asked_before(name: str, asked: list[datetime]) -> None:
+    zone = Zone(name)
+    answers = [zone.period_at(int(at.timestamp())) for at in asked]
+    assert answers == [Zone(name).period_at(int(at.timestamp())) for at in asked]
