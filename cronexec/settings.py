@@ -120,11 +120,10 @@ _Limit = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class Settings(BaseModel):
-    """The settings of one instance. Lengths are timedeltas; `instance` None: made of host and process at
-    start.
+    """The settings of one instance. Lengths are timedeltas.
 
-    `candidate` False: sends commands and reads, and never competes for the baton. `warnings`: what was odd in
-    the environment, for the caller to log.
+    `instance` None: made of host and process at start. `candidate` False: sends commands and reads, and never
+    competes for the baton. `warnings`: what was odd in the environment, for the caller to log.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -164,10 +163,10 @@ class Settings(BaseModel):
     def load(
         cls, file: Path | None = None, environ: Mapping[str, str] = os.environ, **overrides: Any
     ) -> Self:
-        """Read the settings; `file` is `CRONEXEC_CONFIG` where it is None, and overrides that are None are
-        not given.
+        """Read the settings from all four places.
 
-        Raises SettingsError with every wrong setting, each by the name under which it was given.
+        `file`: where None, `CRONEXEC_CONFIG` names it. `overrides`: by field; None is not given. Raises
+        SettingsError with every wrong setting, each by the name under which it was given.
         """
         path = file or (Path(environ["CRONEXEC_CONFIG"]) if environ.get("CRONEXEC_CONFIG") else None)
         given = Given(known=tuple(name for name in cls.model_fields if name != "warnings"))
@@ -220,18 +219,18 @@ def _judge_lengths(settings: Settings) -> Iterator[str]:
         yield "lease is below 2s, and an idle holder writes once a second: make it 2s or more"
     if settings.lease >= settings.baton_lost_after:
         yield (
-            "baton_lost_after must be longer than lease, or standbys take a holder for lost that still holds: "
-            "make it at least half as long again"
+            "baton_lost_after must be longer than lease, or standbys take a holder for lost that "
+            "still holds: make it at least half as long again"
         )
     if settings.baton_lost_after >= settings.instance_lost_after:
         yield (
-            "instance_lost_after must be longer than baton_lost_after, or runs are abandoned by a holder that is "
-            "itself about to be replaced: make it at least twice as long"
+            "instance_lost_after must be longer than baton_lost_after, or runs are abandoned by a holder "
+            "that is itself about to be replaced: make it at least twice as long"
         )
     if settings.baton_renew_interval > _LONGEST_RENEWAL:
         yield (
-            "baton_renew_interval is above 15m, and RabbitMQ closes channels whose deliveries are unacknowledged "
-            "for 30 minutes: make it 15m or less"
+            "baton_renew_interval is above 15m, and RabbitMQ closes channels whose deliveries are "
+            "unacknowledged for 30 minutes: make it 15m or less"
         )
     if settings.retention <= settings.instance_lost_after:
         yield "retention must be longer than instance_lost_after: make it days"
@@ -242,4 +241,4 @@ def _judge_tls(settings: Settings) -> Iterator[str]:
         yield "amqp_cert_file and amqp_key_file belong together: give both or none"
     files = (settings.amqp_ca_file, settings.amqp_cert_file, settings.amqp_key_file)
     if any(files) and not any(url.startswith("amqps:") for url in settings.amqp_urls):
-        yield "amqp_ca_file, amqp_cert_file and amqp_key_file have no effect without TLS: begin the URL with amqps://"
+        yield "amqp_ca_file, amqp_cert_file and amqp_key_file are for TLS: begin the URL with amqps://"

@@ -16,7 +16,7 @@ _TWIN = "_FILE"
 _ALIASES = {"amqp_url": "amqp_urls"}
 _PATHS = frozenset({"amqp_ca_file", "amqp_cert_file", "amqp_key_file", "secrets_dir"})
 # Not settings: where the file is, the secrets of documents, and what a run is told about itself.
-_ELSEWHERE = re.compile(r"CONFIG|SECRET_.+|JOB|SLOT|RUN_ID|ATTEMPT|EPOCH|PARAMS|TEST_.+")
+_ELSEWHERE = re.compile(r"CONFIG|SECRET_.+|JOB|SLOT|RUN_ID|ATTEMPT|EPOCH|PARAMS")
 _OF_KUBERNETES = re.compile(
     r"(?:.+_)?(?:PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)?|SERVICE_(?:HOST|PORT)(?:_\w+)?)"
 )
@@ -24,7 +24,7 @@ _OF_KUBERNETES = re.compile(
 
 @dataclass(kw_only=True, slots=True)
 class Given:
-    """What was given so far: values by field, under which name each came, and what is wrong or odd about it."""
+    """What was given so far: values by field, the name that each came under, and what is wrong or odd."""
 
     known: tuple[str, ...]
     values: dict[str, Any] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Given:
     warnings: list[str] = field(default_factory=list)
 
     def add(self, name: str, value: Any, *, origin: str) -> None:
-        """Take a value for a setting, in place of an earlier one; `origin` is the name that its giver knows."""
+        """Take a value, in place of an earlier one; `origin` is the name that its giver knows."""
         key = _ALIASES.get(name, name)
         if key not in self.known:
             self.problems.append(f"unknown setting {origin}{self.hint(name)}")

@@ -25,6 +25,7 @@ _NEAR = 0.6
 _EXPECTED = {
     "string_type": "text",
     "int_type": "a whole number",
+    "int_parsing": "a whole number",
     "bool_type": "true or false",
     "dict_type": "an object",
     "model_type": "an object",
@@ -160,7 +161,7 @@ def unknown_field(name: str, model: Any) -> str:
 
 
 def _locate(loc: Sequence[int | str], root: Any) -> tuple[list[int | str], Any]:
-    """Return the path without the tags of unions, and the model (or union) that the last step is judged by."""
+    """Return the sentence for a field that `model` lacks: not built, misplaced, misspelt or unknown."""
     path: list[int | str] = []
     here, judge = root, root
     for step in loc:
