@@ -73,11 +73,11 @@ class ChildProcess:
     @property
     def exit_code(self) -> int | None:
         """None while it runs (or was never started); negative: the signal that ended it."""
-        return self._process.poll() if self._process else None
+        return self._process.returncode if self._process and self._ends_within(timedelta()) else None
 
     @property
     def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return not self._ends_within(timedelta())
 
     def start(self) -> None:
         """Start the process without waiting for anything; does nothing when it runs already.
@@ -129,11 +129,11 @@ class ChildProcess:
 
     def kill(self) -> None:
         """Kill the process and its group at once (SIGKILL) and wait until they are gone."""
-        process = self._process
-        if process is None or self._owner != os.getpid():  # a forked copy of us is not the owner
+        if self._owner != os.getpid():  # a forked copy of us is not the owner
             return
-        _kill_group(process.pid)
-        process.wait()
+        if self._process and self.running:
+            _kill_group(self._process.pid)
+            self._process.wait()
         atexit.unregister(self.kill)
 
     def log_tail(self) -> str:
@@ -145,11 +145,18 @@ class ChildProcess:
         return "\n".join(text.splitlines()[-LOG_TAIL_LINES:]) or "(nothing was written)"
 
     def _ends_within(self, timeout: timedelta) -> bool:
-        if self._process is None:
+        """Wait for the end; what the process leaves behind is killed as soon as its end is seen.
+
+        Later its number might be that of another group.
+        """
+        if self._process is None or self._process.returncode is not None:
             return True
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             self._process.wait(timeout.total_seconds())
-        return self._process.poll() is not None
+        except subprocess.TimeoutExpired:
+            return False
+        _kill_group(self._process.pid)
+        return True
 
 
 def free_port() -> int:

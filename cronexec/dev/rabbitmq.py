@@ -84,19 +84,19 @@ class PrivateRabbitmq:
         try:
             self._broker.wait_until(self._answers, timeout=START_TIMEOUT)
         except ServerStartError:
-            self._epmd.kill()
+            self._end_epmd()
             raise
         return self
 
     def stop(self) -> None:
         """Shut the broker down in good order (killed after 20 s), and its epmd."""
         self._broker.stop(timeout=STOP_TIMEOUT)
-        self._epmd.kill()
+        self._end_epmd()
 
     def kill(self) -> None:
         """End the broker as a power cut would."""
         self._broker.kill()
-        self._epmd.kill()
+        self._end_epmd()
 
     def restart(self) -> None:
         self.stop()
@@ -118,6 +118,13 @@ class PrivateRabbitmq:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _end_epmd(self) -> None:
+        """End our epmd, or the daemon that the broker has put in its place if ours was killed."""
+        self._epmd.kill()
+        if accepts_connections(self._epmd_port):
+            command = [self._epmd.command[0], "-port", str(self._epmd_port), "-kill"]
+            subprocess.run(command, check=False, capture_output=True, timeout=COMMAND_TIMEOUT.total_seconds())
 
     @cached_property
     def _epmd(self) -> ChildProcess:

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import select
 import subprocess
@@ -45,19 +46,22 @@ def mentions(process: Path, wanted: bytes) -> bool:
 
 def still_running_after(processes: set[int], *, seconds: float) -> set[int]:
     """Wait until all processes have ended and return those that have not within `seconds`."""
-    waiting = {os.pidfd_open(process): process for process in processes}
-    try:
-        while waiting:
-            ended, _, _ = select.select(list(waiting), [], [], seconds)
-            if not ended:
-                break
+    with contextlib.ExitStack() as stack:
+        waiting = {}
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                descriptor = os.pidfd_open(process)
+                stack.callback(os.close, descriptor)
+                waiting[descriptor] = process
+        while waiting and (ended := select.select(list(waiting), [], [], seconds)[0]):
             for descriptor in ended:
                 del waiting[descriptor]
-                os.close(descriptor)
         return set(waiting.values())
-    finally:
-        for descriptor in waiting:
-            os.close(descriptor)
+
+
+def left_in(directory: Path) -> set[int]:
+    """Return what is still there of `directory`'s processes when a SIGKILL has had time to arrive."""
+    return still_running_after(processes_in(directory), seconds=2)
 
 
 def publish(url: str, queue: str, body: bytes) -> None:
@@ -128,7 +132,7 @@ def test_stopping_both_servers_leaves_no_process_behind(private: Servers, direct
 
     private.stop()
 
-    assert processes_in(directory) == set()
+    assert left_in(directory) == set()
 
 
 def test_a_killed_parent_takes_its_servers_with_it(servers: Servers, tmp_path: Path) -> None:
@@ -163,7 +167,7 @@ def test_a_server_that_does_not_come_up_is_an_error_that_quotes_its_log(
     with pytest.raises(ServerStartError, match=r"(?s)MongoDB: ended with exit code .*noSuchParameter"):
         PrivateMongo(tmp_path, parameters={"noSuchParameter": "1"}).start()
 
-    assert processes_in(tmp_path) == set()
+    assert left_in(tmp_path) == set()
 
 
 def test_a_missing_server_names_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -207,7 +211,7 @@ def test_a_child_that_ignores_sigterm_is_killed_with_its_group(tmp_path: Path) -
 
     assert child.exit_code == -9
     assert len(started) == 2
-    assert processes_in(tmp_path) == set()
+    assert left_in(tmp_path) == set()
 
 
 def test_a_child_that_ends_instead_of_becoming_ready_is_an_error_at_once(tmp_path: Path) -> None:
@@ -216,3 +220,16 @@ def test_a_child_that_ends_instead_of_becoming_ready_is_an_error_at_once(tmp_pat
 
     with pytest.raises(ServerStartError, match=r"(?s)short: ended with exit code 3.*no licence"):
         child.wait_until(lambda: False, timeout=timedelta(seconds=60))
+
+
+def test_what_a_child_leaves_behind_when_it_ends_by_itself_is_killed(tmp_path: Path) -> None:
+    script = "sleep 600 & exit 0"
+    child = ChildProcess(
+        "leaver", ["sh", "-c", script], log=tmp_path / "log", env={**os.environ, "MARK": str(tmp_path)}
+    )
+    child.start()
+
+    with pytest.raises(ServerStartError, match="leaver: ended with exit code 0"):
+        child.wait_until(lambda: False, timeout=timedelta(seconds=60))
+
+    assert left_in(tmp_path) == set()
