@@ -161,7 +161,7 @@ def unknown_field(name: str, model: Any) -> str:
 
 
 def _locate(loc: Sequence[int | str], root: Any) -> tuple[list[int | str], Any]:
-    """Return the sentence for a field that `model` lacks: not built, misplaced, misspelt or unknown."""
+    """Return the path without the tags of unions, and the model or union that judges its last step."""
     path: list[int | str] = []
     here, judge = root, root
     for step in loc:
