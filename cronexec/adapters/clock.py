@@ -1,0 +1,66 @@
+"""The clock of an instance: the database's time, carried on by this machine's monotonic clock.
+
+All instances must agree on what is due, and only the database is common to them. So time is the database's: a
+reading of its clock is taken to be true at the middle of its round trip, hence wrong by at most half of it,
+and between readings the monotonic clock counts on, which nobody sets. Of the recent readings the one with the
+shortest round trip counts. A wall clock that is hours wrong, or is set while the instance runs, changes
+nothing but `offset`.
+
+`now` may step back by a few milliseconds with a better reading; whoever needs an order takes it from the
+watermark.
+"""
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+KEPT_FOR = 120.0  # seconds; two machines' clocks drift apart by some ten milliseconds at most in that time
+READINGS = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """The database's clock stood at `server_time` at the monotonic second `at`, give or take `round_trip / 2` s."""
+
+    server_time: datetime
+    at: float
+    round_trip: float
+
+    def instant(self, monotonic: float) -> datetime:
+        return self.server_time + timedelta(seconds=monotonic - self.at)
+
+
+class SystemClock:
+    """Implements `ports.Clock`. Until the first reading `now` is this machine's wall clock."""
+
+    def __init__(self) -> None:
+        start = Reading(server_time=_wall(), at=time.monotonic(), round_trip=float("inf"))
+        self._readings: deque[Reading] = deque([start], maxlen=READINGS)
+        self._best = start
+
+    def now(self) -> datetime:
+        """Return the database's time in whole milliseconds, UTC."""
+        return _whole_ms(self._best.instant(time.monotonic()))
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def measured(self, server_time: datetime, asked_at: float, answered_at: float) -> None:
+        middle = (asked_at + answered_at) / 2
+        self._readings.append(Reading(server_time=server_time, at=middle, round_trip=answered_at - asked_at))
+        recent = [reading for reading in self._readings if reading.at >= answered_at - KEPT_FOR]
+        self._best = min(recent or [self._readings[-1]], key=lambda reading: reading.round_trip)
+
+    @property
+    def offset(self) -> timedelta:
+        """The database's clock minus this machine's wall clock; zero until the first reading."""
+        return self._best.instant(time.monotonic()) - _wall()
+
+
+def _wall() -> datetime:
+    return datetime.now(UTC)
+
+
+def _whole_ms(instant: datetime) -> datetime:
+    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)

@@ -1,0 +1,119 @@
+"""What a fenced write carries besides the term document, written inside its transaction.
+
+pymongo encodes a whole bulk before it sends it, on the event loop: ten thousand entries at once would hold it
+for a tenth of a second. So everything is written in slices of `SLICE` operations, with the loop free between
+them.
+
+Nothing here is unordered: in a transaction the first failing statement ends it anyway.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from itertools import islice
+from typing import Any, TypeVar
+
+from pymongo import DeleteOne, ReplaceOne, UpdateMany, UpdateOne
+from pymongo.asynchronous.client_session import AsyncClientSession
+
+from cronexec.adapters.mongo_collections import Collection, Collections, Document
+from cronexec.adapters.mongo_documents import (
+    command_document,
+    job_document,
+    outcome_document,
+    run_document,
+    version_document,
+    version_id,
+)
+from cronexec.domain.job import Job
+from cronexec.domain.run import RunState
+from cronexec.domain.term import Term
+from cronexec.ports import Batch, CloseRange, Settle
+
+SLICE = 500
+Write = UpdateOne | UpdateMany | ReplaceOne[Document] | DeleteOne
+T = TypeVar("T")
+
+
+async def write_content(
+    collections: Collections, session: AsyncClientSession, term: Term, batch: Batch, retention: timedelta
+) -> None:
+    """Write all that `batch` carries; entries first, so that a change in the same batch finds them."""
+    for part in slices(batch.entries):
+        documents = [run_document(entry, retention) for entry in part]
+        await collections.runs.insert_many(documents, session=session)
+    if batch.adopt:
+        await _adopt(collections.runs, session, term.epoch)
+    await _bulk(collections.runs, session, _run_changes(batch, retention))
+    await _bulk(collections.job_versions, session, _version_changes(batch))
+    await _bulk(collections.jobs, session, _job_changes(batch, retention))
+    await _expire_versions(collections.job_versions, session, batch.jobs, retention)
+    for commands in slices(batch.commands):
+        documents = [command_document(command, retention) for command in commands]
+        await collections.commands.insert_many(documents, session=session)
+
+
+def slices(items: Sequence[T], size: int = SLICE) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+async def _bulk(collection: Collection, session: AsyncClientSession, writes: Iterator[Write]) -> None:
+    while part := list(islice(writes, SLICE)):
+        await collection.bulk_write(part, session=session)
+
+
+async def _adopt(runs: Collection, session: AsyncClientSession, epoch: int) -> None:
+    """Give all queued runs of earlier terms this term's epoch: only it may start them."""
+    earlier = {"unsettled": True, "state": RunState.QUEUED.value, "epoch": {"$lt": epoch}}
+    await runs.update_many(earlier, {"$set": {"epoch": epoch}}, session=session)
+
+
+def _run_changes(batch: Batch, retention: timedelta) -> Iterator[Write]:
+    for settle in batch.settles:
+        yield _settle(settle, retention)
+    for close in batch.closes:
+        yield from _close(close, retention)
+    for run_id, asked_by in batch.cancels.items():
+        yield UpdateOne({"_id": run_id, "unsettled": True}, {"$set": {"cancel_requested_by": asked_by}})
+
+
+def _settle(settle: Settle, retention: timedelta) -> UpdateOne:
+    where: Document = {"_id": settle.run_id, "attempt": settle.attempt, "state": settle.expected.value}
+    if settle.token is not None:
+        where["token"] = settle.token
+    fields: dict[str, Any] = {
+        "state": settle.outcome.state.value,
+        "outcome": outcome_document(settle.outcome),
+        "finished_at": settle.at,
+        "expire_at": settle.at + retention,
+    }
+    return UpdateOne(where, {"$set": fields, "$unset": {"unsettled": ""}})
+
+
+def _close(close: CloseRange, retention: timedelta) -> Iterator[Write]:
+    which = {"_id": close.run_id, "open": True}
+    yield DeleteOne({**which, "slot": {"$gt": close.until}})
+    fields = {"until": close.until, "expire_at": close.until + retention}
+    yield UpdateOne(which, {"$set": fields, "$unset": {"open": ""}})
+
+
+def _version_changes(batch: Batch) -> Iterator[Write]:
+    for version in batch.versions:
+        yield ReplaceOne({"_id": version_id(version)}, version_document(version), upsert=True)
+
+
+def _job_changes(batch: Batch, retention: timedelta) -> Iterator[Write]:
+    for job in batch.jobs:
+        yield ReplaceOne({"_id": job.name}, job_document(job, retention), upsert=True)
+
+
+async def _expire_versions(
+    versions: Collection, session: AsyncClientSession, jobs: Sequence[Job], retention: timedelta
+) -> None:
+    """Let the history of deleted jobs go together with their tombstones; that of the others is kept."""
+    for job in jobs:
+        if job.deleted_at is not None:
+            expire_at = job.deleted_at + retention
+            await versions.update_many(
+                {"name": job.name}, {"$set": {"expire_at": expire_at}}, session=session
+            )

@@ -1,0 +1,217 @@
+"""Runs, jobs, versions, commands and instances as MongoDB documents, and back.
+
+The names are those of the domain, so that a document explains itself in a mongo shell. What is None, False or
+empty is left out. Four fields are the store's own:
+
+- `unsettled: true`, only while a run is queued or running: what the index of unsettled runs is restricted by.
+  A filter on `state` would tempt the planner to use that index for a compare-and-set by `_id`, too.
+- `expire_at`, only on what is settled: when TTL may remove it. Anything unsettled, and an open range, stays
+  however old it is.
+- `until` of an open range is the year 9999: "reaches beyond" is then one comparison for all ranges.
+- `_id` of a job's version is `NAME@VERSION`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from cronexec.domain.job import Job, JobDocument, JobVersion, Pause
+from cronexec.domain.run import Cause, Executor, Outcome, Output, Progress, Run, RunState
+from cronexec.ports import AppliedCommand, InstanceRecord
+
+Document = dict[str, Any]
+
+FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+def run_document(run: Run, retention: timedelta) -> Document:
+    """Return the document of a new entry. A skip is settled from the start, unless its range is open."""
+    fields: Document = {
+        "_id": run.id,
+        "job": run.job,
+        "version": run.version,
+        "slot": run.slot,
+        "state": run.state.value,
+        "epoch": run.epoch,
+        "attempt": run.attempt,
+        "cause": run.cause.value,
+        "claimed_at": run.claimed_at,
+    }
+    if not run.state.is_final:
+        fields["unsettled"] = True
+    if run.open_ended:
+        fields |= {"open": True, "until": FOREVER}
+    elif run.until is not None:
+        fields["until"] = run.until
+    if run.state.is_final and not run.open_ended:
+        fields["expire_at"] = (run.finished_at or run.claimed_at or run.until or run.slot) + retention
+    return _without_empty(fields | _rare_run_fields(run))
+
+
+def _rare_run_fields(run: Run) -> Document:
+    """Return the fields that most new entries do not have."""
+    return {
+        "reason": run.reason,
+        "catch_up": run.catch_up,
+        "params": None if run.params is None else dict(run.params),
+        "issued_by": run.issued_by,
+        "token": run.token,
+        "executor": run.executor and asdict(run.executor),
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "progress": run.progress and progress_document(run.progress),
+        "outcome": run.outcome and outcome_document(run.outcome),
+        "cancel_requested_by": run.cancel_requested_by,
+    }
+
+
+def run_from(fields: Mapping[str, Any]) -> Run:
+    open_ended = fields.get("open", False)
+    return Run(
+        id=fields["_id"],
+        job=fields["job"],
+        version=fields["version"],
+        slot=fields["slot"],
+        state=RunState(fields["state"]),
+        epoch=fields["epoch"],
+        cause=Cause(fields["cause"]),
+        attempt=fields["attempt"],
+        reason=fields.get("reason"),
+        until=None if open_ended else fields.get("until"),
+        open_ended=open_ended,
+        catch_up=fields.get("catch_up", False),
+        claimed_at=fields.get("claimed_at"),
+        params=fields.get("params"),
+        issued_by=fields.get("issued_by"),
+        token=fields.get("token"),
+        executor=Executor(**fields["executor"]) if "executor" in fields else None,
+        started_at=fields.get("started_at"),
+        finished_at=fields.get("finished_at"),
+        progress=progress_from(fields["progress"]) if "progress" in fields else None,
+        outcome=outcome_from(fields["outcome"]) if "outcome" in fields else None,
+        cancel_requested_by=fields.get("cancel_requested_by"),
+    )
+
+
+def progress_document(progress: Progress) -> Document:
+    return _without_empty(asdict(progress)) | {"done": progress.done}
+
+
+def progress_from(fields: Mapping[str, Any]) -> Progress:
+    return Progress(**fields)
+
+
+def outcome_document(outcome: Outcome) -> Document:
+    fields = asdict(outcome) | {"state": outcome.state.value}
+    if outcome.output is not None:
+        fields["output"] = _without_empty(asdict(outcome.output))
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def outcome_from(fields: Mapping[str, Any]) -> Outcome:
+    output = Output(**fields["output"]) if "output" in fields else None
+    return Outcome(**{**fields, "state": RunState(fields["state"]), "output": output})
+
+
+def job_document(job: Job, retention: timedelta) -> Document:
+    fields: Document = {
+        "_id": job.name,
+        "document": job.document.to_document(),
+        "version": job.version,
+        "revision": job.revision,
+        "from_at": job.from_at,
+        "updated_at": job.updated_at,
+        "issued_by": job.issued_by,
+        "declared": job.declared,
+        "paused": job.paused and _without_empty(asdict(job.paused)),
+        "deleted_at": job.deleted_at,
+        "expire_at": job.deleted_at and job.deleted_at + retention,
+    }
+    return _without_empty(fields)
+
+
+def job_from(fields: Mapping[str, Any]) -> Job:
+    paused = fields.get("paused")
+    return Job(
+        document=JobDocument.parse(fields["document"]),
+        version=fields["version"],
+        revision=fields["revision"],
+        from_at=fields["from_at"],
+        updated_at=fields["updated_at"],
+        issued_by=fields.get("issued_by"),
+        declared=fields.get("declared", False),
+        paused=None if paused is None else Pause(**{"issued_by": None, **paused}),
+        deleted_at=fields.get("deleted_at"),
+    )
+
+
+def version_id(version: JobVersion) -> str:
+    return f"{version.name}@{version.version}"
+
+
+def version_document(version: JobVersion) -> Document:
+    fields: Document = {
+        "_id": version_id(version),
+        "name": version.name,
+        "version": version.version,
+        "document": version.document.to_document(),
+        "from_at": version.from_at,
+        "to_at": version.to_at,
+        "issued_by": version.issued_by,
+    }
+    return _without_empty(fields)
+
+
+def version_from(fields: Mapping[str, Any]) -> JobVersion:
+    return JobVersion(
+        name=fields["name"],
+        version=fields["version"],
+        document=JobDocument.parse(fields["document"]),
+        from_at=fields["from_at"],
+        to_at=fields.get("to_at"),
+        issued_by=fields.get("issued_by"),
+    )
+
+
+def command_document(command: AppliedCommand, retention: timedelta) -> Document:
+    fields: Document = {
+        "_id": command.id,
+        "type": command.type,
+        "received_at": command.received_at,
+        "reply": dict(command.reply),
+        "document": dict(command.document),
+        "epoch": command.epoch,
+        "issued_by": command.issued_by,
+        "user": command.user,
+        "expire_at": command.received_at + retention,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def command_from(fields: Mapping[str, Any]) -> AppliedCommand:
+    known = {name: value for name, value in fields.items() if name not in {"_id", "expire_at"}}
+    return AppliedCommand(id=fields["_id"], **known)
+
+
+def instance_document(record: InstanceRecord) -> Document:
+    """Return all but `beat_at`, which the database writes."""
+    fields = asdict(record) | {"handlers": list(record.handlers), "versions": dict(record.versions)}
+    del fields["beat_at"]
+    return {"_id": record.executor.id, **fields}
+
+
+def instance_from(fields: Mapping[str, Any]) -> InstanceRecord:
+    known = {name: value for name, value in fields.items() if name != "_id"}
+    return InstanceRecord(
+        **{**known, "executor": Executor(**fields["executor"]), "handlers": tuple(fields["handlers"])}
+    )
+
+
+def _without_empty(fields: Document) -> Document:
+    """Leave out what says nothing: None, False, the empty text. Zero stays."""
+    return {
+        name: value
+        for name, value in fields.items()
+        if value is not None and value is not False and value != ""
+    }
