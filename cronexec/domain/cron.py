@@ -14,10 +14,11 @@ import copy
 import re
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from croniter import croniter
+from croniter.croniter import DOW_ALPHAS, M_ALPHAS
 
 from cronexec.domain.schedule_error import ScheduleError, did_you_mean
 from cronexec.domain.zone import DAY, LATEST
@@ -45,7 +46,8 @@ _READABLE = ["0", "0", "0", "*", "*", "*"]
 _MEASURED_FROM = 30 * 365  # 1999: any day would do, the calendar repeats and croniter looks 50 years ahead
 _HASHED = re.compile(r"(?:^|,)[hr](?:$|[,/(])", re.IGNORECASE)
 _NEAREST_WEEKDAY = re.compile(r"(?:^|,)(?:\d+w|w\d+|lw)(?:$|,)", re.IGNORECASE)
-_EQUAL_RANGE = re.compile(r"(?<![^,])(\w+)-\1(?:/\d+)?(?![^,])", re.ASCII | re.IGNORECASE)
+_RANGE = re.compile(r"(?<![^,])(\w+)-(\w+)(?:/\d+)?(?![^,])", re.ASCII)
+_NAMES: list[Mapping[str, object]] = [{}, {}, {}, {"l": 31}, M_ALPHAS, DOW_ALPHAS]
 
 
 class CronExpression:
@@ -153,7 +155,17 @@ def _split(text: str) -> list[str]:
         )
     fields = ["*" if field == "?" and index in (3, 5) else field for index, field in enumerate(fields)]
     _refuse_unsupported(text, fields)
-    return [_EQUAL_RANGE.sub(r"\1", field) for field in fields]
+    return [_put_ranges_right(field, names) for field, names in zip(fields, _NAMES, strict=True)]
+
+
+def _put_ranges_right(field: str, names: Mapping[str, object]) -> str:
+    """Write N for N-N, however its ends are written; croniter would take it for the whole field."""
+
+    def put_right(span: re.Match[str]) -> str:
+        low, high = (str(names.get(end.lower(), end)).lstrip("0") for end in span.groups())
+        return span[1] if low == high else span[0]
+
+    return _RANGE.sub(put_right, field)
 
 
 def _resolve_alias(text: str) -> str:
@@ -178,7 +190,12 @@ def _refuse_unsupported(text: str, fields: list[str]) -> None:
         raise ScheduleError(
             "cron", f"{text!r}: W (the nearest weekday) is not available; write the days themselves."
         )
-    if re.search(r"#|l", weekday, re.IGNORECASE) and not day.startswith("*"):
+    counted = re.search(r"#|l", weekday, re.IGNORECASE)
+    if counted and "*" in weekday:
+        raise ScheduleError(
+            "cron", f"{text!r}: * and # or L in one day of week do not go together; leave * out."
+        )
+    if counted and not day.startswith("*"):
         raise ScheduleError(
             "cron",
             f"{text!r}: a day of month and # or L in the day of week do not go together; write two jobs.",
