@@ -31,10 +31,9 @@ _AMBIGUOUS = (
 
 
 def read_documents(text: str, *, source: str) -> tuple[list[dict[str, Any]], list[FieldProblem]]:
-    """Return the documents in `text`, in order, and what is wrong with the rest; `source` names it in
-    problems.
+    """Return the documents in `text`, in order, and what is wrong with the rest.
 
-    A list stands for the documents in it; empty documents are left out.
+    `source` names the text in problems. A list stands for the documents in it; empty documents are left out.
     """
     found: list[FieldProblem] = []
     documents: list[dict[str, Any]] = []
@@ -122,22 +121,22 @@ def _read_lines(text: str, source: str, found: list[FieldProblem]) -> Iterator[t
 def _is_flow_yaml(text: str) -> bool:
     """Whether it is YAML that only begins like JSON, `{name: a}`; then JSON's complaint would mislead."""
     try:
-        return any(True for _ in yaml.parse(text, Loader=yaml.SafeLoader))
-    except (yaml.YAMLError, RecursionError):
+        _refuse_depth(text)
+    except yaml.YAMLError:
         return False
+    return True
 
 
 def _read_yaml(text: str, source: str, found: list[FieldProblem]) -> Iterator[tuple[str, Any]]:
     judge = _Judge(budget=_MIN_NODES + _NODES_PER_CHARACTER * len(text))
     try:
+        _refuse_depth(text)
         for document in yaml.compose_all(text, Loader=_Loader):
             if document is not None:
                 yield (
                     f"{source}, line {document.start_mark.line + 1}",
                     _construct(document, judge, source, found),
                 )
-    except RecursionError:
-        found.append(FieldProblem(source, "nested too deeply"))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{source}, line {mark.line + 1}" if mark else source
@@ -146,7 +145,23 @@ def _read_yaml(text: str, source: str, found: list[FieldProblem]) -> Iterator[tu
         found.append(FieldProblem(source, f"no YAML: {str(error).splitlines()[0]}"))
 
 
-class _Loader(yaml.SafeLoader):
+def _refuse_depth(text: str) -> None:
+    # Composing recurses, which crashes the interpreter in the C library; going through the events does not.
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _MAX_DEPTH:
+            mark: Any = event.start_mark
+            raise yaml.MarkedYAMLError(problem=f"nested deeper than {_MAX_DEPTH} levels", problem_mark=mark)
+
+
+_FastestLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_FastestLoader):  # type: ignore[misc]
     """Composes nodes; instants stay text."""
 
 
@@ -199,7 +214,7 @@ _PLAIN_TAGS = {
 def _judge_scalar(node: yaml.ScalarNode) -> Iterator[str]:
     if node.tag not in _PLAIN_TAGS:
         yield f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is not accepted; write it as text"
-    elif node.style is None and node.tag != "tag:yaml.org,2002:str":
+    elif not node.style and node.tag != "tag:yaml.org,2002:str":
         for pattern, effect in _AMBIGUOUS:
             if pattern.fullmatch(node.value):
                 yield f'{node.value!r} {effect}; write "{node.value}" in quotes, or the value that is meant'
