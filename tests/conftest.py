@@ -1,7 +1,8 @@
 """Real servers for the tests that ask for them: one RabbitMQ and one MongoDB a session, a namespace a test.
 
-They are started when the first test needs one. CRONEXEC_TEST_AMQP_URL and CRONEXEC_TEST_MONGO_URL name
-running ones instead. Where a server is missing, tests that need it are skipped; under CI they fail.
+They are started when the first test needs one. CRONEXEC_TEST_AMQP_URL and CRONEXEC_TEST_MONGO_URL (else
+CRONEXEC_AMQP_URL and CRONEXEC_MONGO_URL) name running ones. Where a server is missing, tests that need
+it are skipped; under CI they fail. No other setting of the developer's environment reaches the tests.
 """
 
 import os
@@ -10,13 +11,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pika
 import pytest
 from pymongo import MongoClient
 
 from cronexec.dev.errors import MissingServerError
+from cronexec.dev.mongodb import find_mongod
+from cronexec.dev.rabbitmq import find_rabbitmq_server
 from cronexec.dev.servers import Servers
 
 FETCHED = (
@@ -25,7 +28,19 @@ FETCHED = (
 QUEUES = ("baton", "commands", "commands.rejected")
 EXCHANGES = ("control",)
 
+SETTINGS = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("CRONEXEC_")}
+
 os.environ["PATH"] += os.pathsep + str(FETCHED)
+
+
+def given_url(server: str) -> str | None:
+    return SETTINGS.get(f"CRONEXEC_TEST_{server}_URL") or SETTINGS.get(f"CRONEXEC_{server}_URL")
+
+
+def do_without(missing: MissingServerError) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(str(missing))
+    pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")
@@ -33,18 +48,22 @@ def servers() -> Iterator[Servers]:
     """Return the session's RabbitMQ and MongoDB."""
     directory = Path(tempfile.mkdtemp(prefix="cronexec-tests-"))
     try:
-        started = Servers(
-            directory,
-            amqp_url=os.environ.get("CRONEXEC_TEST_AMQP_URL"),
-            mongo_url=os.environ.get("CRONEXEC_TEST_MONGO_URL"),
-        ).start()
+        started = Servers(directory, amqp_url=given_url("AMQP"), mongo_url=given_url("MONGO")).start()
     except MissingServerError as missing:
-        if os.environ.get("CI"):
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
+        do_without(missing)
     yield started
     started.kill()  # the data is thrown away with the directory
     shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def server_programs() -> None:
+    """Ask for installed servers, for tests that start their own."""
+    try:
+        find_rabbitmq_server()
+        find_mongod()
+    except MissingServerError as missing:
+        do_without(missing)
 
 
 @pytest.fixture(scope="session")

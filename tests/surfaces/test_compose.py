@@ -14,6 +14,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
+from cronexec.domain.model import read_positive_length
+from cronexec.settings import Settings
+
 ROOT = Path(__file__).parent.parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -46,6 +49,15 @@ def test_three_instances_in_two_datacenters_differ_only_in_their_names() -> None
         "west",
     }
     assert shared == [shared[0]] * 3
+
+
+@pytest.mark.parametrize("name", INSTANCES)
+def test_every_variable_of_an_instance_is_a_setting(name: str) -> None:
+    settings = Settings.load(environ=INSTANCES[name]["environment"])
+
+    assert settings.warnings == ()
+    assert settings.instance == name
+    assert settings.shutdown_grace < read_positive_length(INSTANCES[name]["stop_grace_period"])
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -84,9 +84,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def private(directory: Path, servers: Servers) -> Iterator[Servers]:
-    """Return servers of this module's own, beside the session's (skipped without those)."""
-    assert servers.amqp_url
+def private(directory: Path, server_programs: None) -> Iterator[Servers]:  # noqa: ARG001  skips without them
+    """Return servers of this module's own, beside those of the session."""
     started = Servers(directory).start()
     yield started
     started.kill()
@@ -135,8 +134,8 @@ def test_stopping_both_servers_leaves_no_process_behind(private: Servers, direct
     assert left_in(directory) == set()
 
 
-def test_a_killed_parent_takes_its_servers_with_it(servers: Servers, tmp_path: Path) -> None:
-    assert servers.mongo_url
+@pytest.mark.usefixtures("server_programs")
+def test_a_killed_parent_takes_its_servers_with_it(tmp_path: Path) -> None:
     starts_servers = (
         "import sys, pathlib; from cronexec.dev.servers import Servers;"
         "servers = Servers(pathlib.Path(sys.argv[1])).start(); print('ready', flush=True); sys.stdin.read()"
@@ -153,17 +152,15 @@ def test_a_killed_parent_takes_its_servers_with_it(servers: Servers, tmp_path: P
     assert left == set()
 
 
-def test_a_standalone_mongodb_is_no_replica_set(servers: Servers, tmp_path: Path) -> None:
-    assert servers.mongo_url
+@pytest.mark.usefixtures("server_programs")
+def test_a_standalone_mongodb_is_no_replica_set(tmp_path: Path) -> None:
     with PrivateMongo(tmp_path, replica_set=None) as mongo, MongoClient[dict[str, Any]](mongo.url) as client:
         assert "setName" not in client.admin.command("hello")
         assert client.admin.command("hello")["isWritablePrimary"]
 
 
-def test_a_server_that_does_not_come_up_is_an_error_that_quotes_its_log(
-    servers: Servers, tmp_path: Path
-) -> None:
-    assert servers.mongo_url
+@pytest.mark.usefixtures("server_programs")
+def test_a_server_that_does_not_come_up_is_an_error_that_quotes_its_log(tmp_path: Path) -> None:
     with pytest.raises(ServerStartError, match=r"(?s)MongoDB: ended with exit code .*noSuchParameter"):
         PrivateMongo(tmp_path, parameters={"noSuchParameter": "1"}).start()
 
