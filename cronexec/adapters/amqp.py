@@ -1,15 +1,18 @@
 """pika as awaitables: connections, channels, confirmed publishes. The only module that calls pika.
 
-pika answers by callback and reports one loss in several ways: the connection's close callback, each channel's, and replies that never
-come. Here a question has one future, and whatever ends a channel or its connection fails all futures that hang on it. A publish is
-resolved by its delivery tag, so any number may be in flight.
+pika answers by callback and reports one loss in several ways: the connection's close callback, each
+channel's, and replies that never come. Here a question has one future, and whatever ends a channel or its
+connection fails all futures that hang on it. A publish is resolved by its delivery tag, so any number may be
+in flight.
 
-Errors: `ConnectionLostError` (nothing on it is worth anything any more) and `ChannelClosedError` (the broker refused something; the
-connection lives). Failing to connect is an `UnreachableError` with a remedy (`amqp_problems`).
+Errors: `ConnectionLostError` (nothing on it is worth anything any more) and `ChannelClosedError` (the broker
+refused something; the connection lives). Failing to connect is an `UnreachableError` with a remedy
+(`amqp_problems`).
 
-pika reports every failure to connect through its loggers as well, at level ERROR. An application that configures no logging would get them
-on stderr by Python's last resort, beside our own error; a handler that does nothing on the logger `pika` prevents that. Levels and
-propagation stay as they are: who configures logging sees pika's records, and can set the level of `pika` like any other.
+pika reports every failure to connect through its loggers as well, at level ERROR. An application that
+configures no logging would get them on stderr by Python's last resort, beside our own error; a handler that
+does nothing on the logger `pika` prevents that. Levels and propagation stay as they are: who configures
+logging sees pika's records, and can set the level of `pika` like any other.
 """
 
 import asyncio
@@ -28,9 +31,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 from cronexec.adapters.amqp_problems import explain_lost, explain_unopened
 from cronexec.adapters.amqp_stream import AsyncioStreams
 
-OPEN_TIMEOUT = timedelta(
-    seconds=10
-)  # a URL's: one address gets 3 s (`rabbitmq.CONNECT_TIMEOUT`), a name may have several
+OPEN_TIMEOUT = timedelta(seconds=10)  # of a name with several addresses; one alone gets less
 CLOSE_TIMEOUT = timedelta(seconds=0.5)
 
 Arguments = Mapping[str, Any]
@@ -45,7 +46,7 @@ class ConnectionLostError(AmqpError):
 
 
 class ChannelClosedError(AmqpError):
-    """The broker closed the channel. `code` is AMQP's, for example 404 or 406; the message is the broker's."""
+    """The broker closed the channel. `code` is AMQP's (404, 406), the message is the broker's."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -63,7 +64,7 @@ class NackedError(AmqpError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
-    """A delivery. `headers` may hold what AMQP tables hold: text, numbers, booleans, instants, lists, tables."""
+    """A delivery."""
 
     tag: int
     body: bytes
@@ -82,13 +83,14 @@ class Declared:
 
 
 class AmqpConnection:
-    """An open connection. `on_lost` is called once, on the loop, when it is gone for whatever reason, our own close included."""
+    """An open connection. `closed` has the reason as soon as it is gone, our own close included."""
 
     def __init__(self, inner: AsyncioConnection, streams: AsyncioStreams) -> None:
         self._inner = inner
         self._streams = streams
         self.closed: asyncio.Future[ConnectionLostError] = asyncio.get_running_loop().create_future()
         self.blocked = False
+        self._is_aborted = False
         self.version = server_version(inner.server_properties or {})
         inner.add_on_close_callback(self._lost)
         inner.add_on_connection_blocked_callback(lambda *_: self._set_blocked(blocked=True))
@@ -123,7 +125,7 @@ class AmqpConnection:
 
     @property
     def is_open(self) -> bool:
-        return not self.closed.done() and bool(self._inner.is_open)
+        return not self.closed.done() and not self._is_aborted and bool(self._inner.is_open)
 
     async def channel(self) -> "AmqpChannel":
         opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -135,18 +137,19 @@ class AmqpConnection:
         await channel.answer(opened)
         return channel
 
-    async def close(self, timeout: timedelta = CLOSE_TIMEOUT) -> None:
-        """Close in good order within `timeout`, then without. Never raises."""
-        if self._inner.is_open:
+    async def close(self, within: timedelta = CLOSE_TIMEOUT) -> None:
+        """Close in good order in the time given, then without. Never raises."""
+        if self._inner.is_open and not self._is_aborted:
             self._inner.close()
-        await asyncio.wait([self.closed], timeout=timeout.total_seconds())
+        await asyncio.wait([self.closed], timeout=within.total_seconds())
         self.abort()
-        await asyncio.wait([self.closed], timeout=timeout.total_seconds())
+        await asyncio.wait([self.closed], timeout=within.total_seconds())
 
     def abort(self) -> None:
         """Close the socket now, without a word."""
+        self._is_aborted = True
         if not self.closed.done() and self._streams.stream:
-            self._streams.stream.abort()
+            self._streams.stream.break_off()
 
     def sever(self) -> None:
         """Shut the socket down; from any thread."""
@@ -173,7 +176,7 @@ class _Unconfirmed:
 
 
 class AmqpChannel:
-    """An open channel. `closed` has the error that ended it. Delivery tags of consumed messages are only good on this channel."""
+    """An open channel. `closed` has the error that ended it. Delivery tags are good on this channel only."""
 
     def __init__(self, connection: AmqpConnection, inner: Any) -> None:
         self.connection = connection
@@ -190,10 +193,15 @@ class AmqpChannel:
         return not self.closed.done() and bool(self._inner.is_open)
 
     async def declare(
-        self, queue: str, *, durable: bool = True, arguments: Arguments | None = None
+        self, queue: str, *, durable: bool, auto_delete: bool, arguments: Arguments
     ) -> Declared:
+        """Declare a queue. Raises ChannelClosedError 406 when it is there with other properties."""
         frame = await self._ask(
-            self._inner.queue_declare, queue, durable=durable, arguments=dict(arguments or {})
+            self._inner.queue_declare,
+            queue,
+            durable=durable,
+            auto_delete=auto_delete,
+            arguments=dict(arguments),
         )
         return Declared(ready=frame.method.message_count, consumers=frame.method.consumer_count)
 
@@ -231,7 +239,8 @@ class AmqpChannel:
             self._inner.add_callback, lambda _: _settle(answer, None), [spec.Basic.GetEmpty], one_shot=True
         )
         self._send(self._inner.basic_get, queue, lambda _, *rest: _settle(answer, _message(*rest)))
-        return await self.answer(answer)
+        message: Message | None = await self.answer(answer)
+        return message
 
     def ack(self, tag: int) -> None:
         self._send(self._inner.basic_ack, tag)
@@ -375,4 +384,4 @@ async def _give_up(
         inner.close()
     await asyncio.wait([opened], timeout=CLOSE_TIMEOUT.total_seconds())
     if streams.stream:
-        streams.stream.abort()
+        streams.stream.break_off()

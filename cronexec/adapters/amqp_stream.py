@@ -1,9 +1,10 @@
 """asyncio's own transports under pika.
 
-pika lets its caller bring the sockets (`AbstractIOServices`). Ours are asyncio's, for three reasons: TLS and shutdown are asyncio's tested
-code; everything written in one turn of the loop leaves in one system call (pika writes three frames for a message, each with a call of its
-own), which is what makes pipelined publishing cheap; and the socket is at hand without touching pika's insides, so that a watchdog's
-thread can shut it down.
+pika lets its caller bring the sockets (`AbstractIOServices`). Ours are asyncio's, for three reasons: TLS and
+shutdown are asyncio's tested code; everything written in one turn of the loop leaves in one system call (pika
+writes three frames for a message, each with a call of its own), which is what makes pipelined publishing
+cheap; and the socket is at hand without touching pika's insides, so that a watchdog's thread can shut it
+down.
 """
 
 import asyncio
@@ -18,8 +19,8 @@ from pika.adapters.utils import nbio_interface
 READ_SLICE = 4096  # pika cuts each frame off the front of its buffer by copying the rest: keep the rest short
 
 
-class AsyncioStreams(nbio_interface.AbstractIOServices):  # type: ignore[misc,unused-ignore]  # pika has no types for mypy
-    """What pika asks of an event loop, for one connection on the running loop. `stream` is there once it is connected."""
+class AsyncioStreams(nbio_interface.AbstractIOServices):  # type: ignore[misc]  # pika is Any to mypy
+    """What pika asks of an event loop, for one connection. `stream` is there once it is connected."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -34,7 +35,7 @@ class AsyncioStreams(nbio_interface.AbstractIOServices):  # type: ignore[misc,un
     def call_later(self, delay: float, callback: Callable[[], object]) -> "_Timer":
         return _Timer(self._loop.call_later(delay, callback))
 
-    def getaddrinfo(
+    def getaddrinfo(  # noqa: PLR0917  pika's signature
         self,
         host: str,
         port: int,
@@ -87,7 +88,7 @@ class AsyncioStreams(nbio_interface.AbstractIOServices):  # type: ignore[misc,un
     stop = close = run
 
 
-class Stream(asyncio.Protocol, nbio_interface.AbstractStreamTransport):  # type: ignore[misc,unused-ignore]  # as above
+class Stream(asyncio.Protocol, nbio_interface.AbstractStreamTransport):  # type: ignore[misc]  # pika is Any to mypy
     """One connection: to asyncio it is the protocol, to pika the transport."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -153,15 +154,20 @@ class Stream(asyncio.Protocol, nbio_interface.AbstractStreamTransport):  # type:
             self._transport.write(b"".join(self._out))
         self._out.clear()
 
-    # --- what a watchdog calls
+    # --- what we call ourselves
+
+    def break_off(self) -> None:
+        """Close the connection now, without a word to the other side."""
+        self._error = self._error or ConnectionAbortedError("closed by this instance")
+        self.abort()
 
     def shut_down(self) -> None:
-        """Shut the socket down, from any thread: the other side sees the connection end although the loop does not run."""
+        """Shut the socket down, from any thread: the other side sees the end even if the loop is stuck."""
         with contextlib.suppress(OSError):
             self._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
-class _Timer(nbio_interface.AbstractTimerReference):  # type: ignore[misc,unused-ignore]  # as above
+class _Timer(nbio_interface.AbstractTimerReference):  # type: ignore[misc]  # pika is Any to mypy
     def __init__(self, handle: asyncio.TimerHandle) -> None:
         self._handle = handle
 
@@ -169,7 +175,7 @@ class _Timer(nbio_interface.AbstractTimerReference):  # type: ignore[misc,unused
         self._handle.cancel()
 
 
-class _Step(nbio_interface.AbstractIOReference):  # type: ignore[misc,unused-ignore]  # as above
+class _Step(nbio_interface.AbstractIOReference):  # type: ignore[misc]  # pika is Any to mypy
     """A step of connecting, as a task: its result or error goes to `on_done`, unless it was cancelled."""
 
     def __init__(self, step: Awaitable[Any], on_done: Callable[[Any], object]) -> None:

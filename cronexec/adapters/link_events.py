@@ -7,7 +7,10 @@ from cronexec.ports import LinkEvent, LinkLost
 
 
 class LinkEvents:
-    """What a link tells its reader. The loss overtakes and voids everything that was not read yet: none of it is ours any more."""
+    """What a link tells its reader.
+
+    The loss overtakes and voids everything that was not read yet: none of it is ours any more.
+    """
 
     def __init__(self) -> None:
         self._waiting: deque[LinkEvent] = deque()

@@ -28,7 +28,7 @@ COMMAND_PREFETCH = 256
 
 
 class MemoryBroker:
-    """A `Broker` for one instance. Those that share `hub` compete with each other. `user` is who it logs in as."""
+    """A `Broker` for one instance. Those that share a hub compete. `user` is who it logs in as."""
 
     def __init__(self, hub: MemoryHub | None = None, *, user: str = "guest") -> None:
         self.hub = hub or MemoryHub()
@@ -158,7 +158,7 @@ class MemoryPublisher:
         self._user = user
         self._is_closed = False
 
-    async def publish_baton(self, message_id: str, body: bytes, timeout: float) -> bool:  # noqa: ARG002  nothing to wait for
+    async def publish_baton(self, message_id: str, body: bytes, timeout: float) -> bool:  # noqa: ARG002, ASYNC109
         self._check_open()
         if self._hub.blocked:
             return False

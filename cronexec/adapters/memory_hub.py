@@ -1,7 +1,8 @@
-"""A broker in memory: the queues of one namespace with the semantics that the runtime relies on, and hooks to break things.
+"""A broker in memory: the queues of one namespace, as the runtime relies on them, and hooks to break them.
 
-A queue has a single active consumer, the first of those who consume it; what it has not acknowledged stays with it until it is given back or
-its link goes, and then returns to its place, marked as redelivered. All instances that share a hub run on one event loop.
+A queue has a single active consumer, the first of those who consume it; what it has not acknowledged stays
+with it until it is given back or its link goes, and then returns to its place, marked as redelivered. All
+instances that share a hub run on one event loop.
 
 Hooks: `drop_links`, `purge`, `delete_queue`, `block_publishes`, `go_down`.
 """
@@ -89,7 +90,10 @@ class MemoryQueue:
 
 
 class MemoryHub:
-    """What the instances of a namespace share. `published` has what runs sent to exchanges: those in `routes` are routable."""
+    """What the instances of a namespace share.
+
+    `published` has what runs sent to exchanges; an (exchange, routing key) in `routes` is routable.
+    """
 
     def __init__(self) -> None:
         self.queues = {name: MemoryQueue() for name in (BATON, COMMANDS, REJECTED)}
@@ -110,7 +114,7 @@ class MemoryHub:
         self.queues[queue].ready.clear()
 
     def delete_queue(self, queue: str) -> None:
-        """Delete a queue with all that is in it and cancel its consumers; it is there again, empty, for who declares it."""
+        """Delete a queue with all that is in it and cancel its consumers; the next one finds it empty."""
         deleted, self.queues[queue] = self.queues[queue], MemoryQueue()
         for consumer in list(deleted.consumers):
             consumer.on_cancel()

@@ -1,9 +1,11 @@
-"""RabbitMQ as the broker of one namespace: connections by URL, the link, the publisher, and what senders and observers ask.
+"""RabbitMQ as the broker of one namespace: connections, link, publisher, and what senders and observers ask.
 
-Two connections at most: the link's, which only consumes, and one for everything else, opened when first needed.
+Two connections at most: the link's, which only consumes, and one for everything else, opened when first
+needed.
 """
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
@@ -20,25 +22,29 @@ from cronexec.adapters.amqp import (
     Declared,
     Message,
 )
-from cronexec.adapters.amqp_problems import explain_refused, unreachable
+from cronexec.adapters.amqp_problems import connection_lost, explain_refused, unreachable
 from cronexec.adapters.rabbitmq_link import RabbitmqLink
 from cronexec.adapters.rabbitmq_publisher import RabbitmqPublisher
 from cronexec.adapters.rabbitmq_reconnecting import ReconnectingConnection
 from cronexec.adapters.rabbitmq_requests import RabbitmqRequests
-from cronexec.adapters.rabbitmq_topology import NOT_FOUND, QueueType, Topology
+from cronexec.adapters.rabbitmq_topology import QueueType, Topology
 from cronexec.adapters.rejected import rejected_command
 from cronexec.errors import SettingsError, UnreachableError
 from cronexec.ports import QueueDepth, RejectedCommand
 
 CONNECT_TIMEOUT = timedelta(seconds=3)
+LOOK_AT_MOST = 500
+NOT_FOUND = 404
+RETURN_TIMEOUT = timedelta(seconds=1)
 DEFAULT_HEARTBEAT = timedelta(seconds=10)
 
 
 class RabbitMQ:
     """A `Broker`. Make it inside the running loop on which it will be used.
 
-    `urls`: amqp:// or amqps://, tried in order, each time beginning with the one that worked last. `heartbeat` counts where a URL has none
-    of its own. `tls`: for amqps URLs; without it the system's certificate authorities are trusted.
+    `urls`: amqp:// or amqps://, tried in order, each time beginning with the one that worked last.
+    `heartbeat` counts where a URL has none of its own. `tls`: for amqps URLs; without it the system's
+    certificate authorities are trusted.
     """
 
     def __init__(
@@ -51,6 +57,8 @@ class RabbitMQ:
         queue_type: QueueType = "quorum",
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        if not urls:
+            raise SettingsError("amqp_url: no URL is given")
         self._targets = [_parameters(url, heartbeat, tls) for url in urls]
         self._topology = Topology(namespace, queue_type)
         self._name = connection_name
@@ -69,7 +77,7 @@ class RabbitMQ:
             link = await RabbitmqLink.open(connection, self._topology)
         except AmqpError as error:
             await connection.close()
-            raise unreachable(f"the broker ended the connection: {error}", "Try again") from error
+            raise connection_lost(error) from error
         except BaseException:
             await connection.close()
             raise
@@ -84,20 +92,20 @@ class RabbitMQ:
         return QueueDepth(ready=depth.ready, consumers=depth.consumers)
 
     async def rejected(self, limit: int = 50) -> list[RejectedCommand]:
-        """Look at the rejected queue: take without acknowledging, then give everything back in one nack."""
+        """Look at the rejected queue: take without acknowledging, then close the channel, which returns all.
+
+        A quorum queue takes back at its end (measured on 3.10, by nack and by close alike), so a look takes
+        all there is, in order to leave the order as it was. Beyond `LOOK_AT_MOST` messages the queue is
+        turned by as many with each look; nothing is lost.
+        """
         queue = self._topology.rejected
-        try:
-            if not (await self._look_up(queue)).ready:
-                return []
-            channel = await (await self._shared.connection()).channel()
-            try:
-                taken = [message async for message in _take(channel, queue, limit)]
-                channel.requeue_all()
-            finally:
-                await channel.close()
-        except AmqpError as error:
-            raise unreachable(f"the broker ended the connection: {error}", "Try again") from error
-        return [rejected_command(each.body, each.message_id, each.headers) for each in taken]
+        ready = (await self._look_up(queue)).ready
+        if not ready:
+            return []
+        async with self._own_channel(queue) as channel:
+            taken = [message async for message in _take(channel, queue, max(limit, LOOK_AT_MOST))]
+        await self._until_returned(queue, ready)
+        return [rejected_command(each.body, each.message_id, each.headers) for each in taken[:limit]]
 
     async def request(self, body: bytes, *, command_id: str, wait: float) -> Mapping[str, Any]:
         return await self._requests.request(body, command_id=command_id, wait=wait)
@@ -107,31 +115,48 @@ class RabbitMQ:
 
     async def _look_up(self, queue: str) -> Declared:
         """Return what there is of a queue; one that does not exist is empty and unused."""
-        connection = await self._shared.connection()
-        channel = await connection.channel()
         try:
-            return await channel.look_up(queue)
-        except ChannelClosedError as error:
-            if error.code == NOT_FOUND:
+            async with self._own_channel(queue) as channel:
+                return await channel.look_up(queue)
+        except UnreachableError as error:
+            if isinstance(error.__cause__, ChannelClosedError) and error.__cause__.code == NOT_FOUND:
                 return Declared(ready=0, consumers=0)
+            raise
+
+    async def _until_returned(self, queue: str, ready: int) -> None:
+        """Wait, at most a second, until what was taken is back: a quorum queue has it after the close-ok."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RETURN_TIMEOUT.total_seconds()):
+                while (await self._look_up(queue)).ready < ready:  # noqa: ASYNC110  the broker tells nobody
+                    await asyncio.sleep(RETURN_TIMEOUT.total_seconds() / 100)
+
+    @contextlib.asynccontextmanager
+    async def _own_channel(self, queue: str) -> AsyncIterator[AmqpChannel]:
+        """Open a channel for one purpose, and translate what ends it."""
+        try:
+            channel = await (await self._shared.connection()).channel()
+            try:
+                yield channel
+            finally:
+                await channel.close()
+        except ChannelClosedError as error:
             raise explain_refused(error, queue) from error
         except AmqpError as error:
-            raise unreachable(f"the broker ended the connection: {error}", "Try again") from error
-        finally:
-            await channel.close()
+            raise connection_lost(error) from error
 
     async def _connect(self, role: str) -> AmqpConnection:
-        """Try every URL once, in rotation; raises the last UnreachableError."""
-        failure: UnreachableError | None = None
+        """Try every URL once, in rotation. Raises UnreachableError with what was wrong with each."""
+        failures: list[UnreachableError] = []
         for _ in self._targets:
             target = self._targets[self._next % len(self._targets)]
             target.client_properties = {"connection_name": f"{self._name} ({role})"}
             try:
                 return await AmqpConnection.open(target)
             except UnreachableError as error:
-                failure = error
+                failures.append(error)
                 self._next += 1
-        raise failure or SettingsError("amqp_url: no URL is given")
+        problems = "; ".join(dict.fromkeys(error.problem for error in failures))
+        raise unreachable(problems, failures[-1].remedy) from failures[-1].__cause__
 
 
 async def _take(channel: AmqpChannel, queue: str, limit: int) -> AsyncIterator[Message]:

@@ -1,10 +1,11 @@
 """The publisher: everything that this instance sends, on a connection that does not consume the baton.
 
-All messages are mandatory, persistent and confirmed, and any number may be in flight. Replies are the exception: the requester may be gone,
-which is no error, and its command is recorded anyway, so they are sent and forgotten.
+All messages are mandatory, persistent and confirmed, and any number may be in flight. Replies are the
+exception: the requester may be gone, which is no error, and its command is recorded anyway, so they are sent
+and forgotten.
 
-A queue of ours that is missing when a message is published (a sender that comes before the first instance, a queue that was deleted) is
-declared, and the message is published again.
+A queue of ours that is missing when a message is published (a sender that comes before the first instance, a
+queue that was deleted) is declared, and the message is published again.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from cronexec.adapters.amqp import (
     NackedError,
     ReturnedError,
 )
-from cronexec.adapters.amqp_problems import explain_refused, unreachable
+from cronexec.adapters.amqp_problems import connection_lost, explain_refused, unreachable
 from cronexec.adapters.rabbitmq_reconnecting import ReconnectingConnection
 from cronexec.adapters.rabbitmq_topology import Topology
 from cronexec.adapters.rejected import rejected_headers
@@ -44,8 +45,8 @@ class RabbitmqPublisher:
         self._topology = topology
         self._user = user
 
-    async def publish_baton(self, message_id: str, body: bytes, timeout: float) -> bool:
-        """See the port. A nack, an alarm and a lost connection are False: it may have arrived, and nobody knows."""
+    async def publish_baton(self, message_id: str, body: bytes, timeout: float) -> bool:  # noqa: ASYNC109  the port's
+        """See the port. A nack, an alarm and a lost connection are False: it may have arrived."""
         channel = await self._open("baton")
         if self._connection.is_blocked:
             return False
@@ -60,7 +61,7 @@ class RabbitmqPublisher:
     async def publish_command(
         self, body: bytes, *, command_id: str, reply_to: str | None, expires: float | None = None
     ) -> None:
-        """See the port. `expires` (seconds): a command that nobody took by then goes to the rejected queue."""
+        """See the port. `expires` (seconds): what nobody took by then goes to the rejected queue."""
         properties = self.command_properties(command_id, reply_to, expires)
         await self._deliver("commands", self._topology.commands, body, properties)
 
@@ -72,7 +73,7 @@ class RabbitmqPublisher:
             channel = await self._connection.channel("replies", _as_it_is)
             channel.send("", reply_to, body, properties)
         except AmqpError as error:
-            raise _gone(error) from error
+            raise connection_lost(error) from error
 
     async def reject(self, command: CommandArrived, *, code: str, message: str, field: str | None) -> None:
         headers = rejected_headers(command, code=code, message=message, field=field)
@@ -117,7 +118,7 @@ class RabbitmqPublisher:
     async def to_queue(
         self, channel: AmqpChannel, queue: str, body: bytes, properties: BasicProperties
     ) -> None:
-        """Publish to a queue of the namespace; a missing one is declared first. Raises AmqpError, and UnreachableError by declaring."""
+        """Publish to a queue of the namespace, declared if missing. Raises AmqpError and UnreachableError."""
         try:
             await channel.publish("", queue, body, properties)
         except ReturnedError:
@@ -136,7 +137,7 @@ class RabbitmqPublisher:
         try:
             return await self._connection.channel(purpose)
         except AmqpError as error:
-            raise _gone(error) from error
+            raise connection_lost(error) from error
 
 
 def publish_error(error: Exception, what: str) -> RefusedError | UnreachableError:
@@ -159,13 +160,9 @@ def publish_error(error: Exception, what: str) -> RefusedError | UnreachableErro
                 "It may be under a memory or disk alarm: rabbitmq-diagnostics alarms tells",
             )
         case ConnectionLostError():
-            return _gone(error)
+            return connection_lost(error)
         case _:
             raise error
-
-
-def _gone(error: Exception) -> UnreachableError:
-    return unreachable(f"the connection to the broker was lost: {error}", "Try again")
 
 
 async def _as_it_is(_: AmqpChannel) -> None:

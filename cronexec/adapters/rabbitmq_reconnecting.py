@@ -1,7 +1,8 @@
 """A connection that is opened when first needed, and again after a failure, with backoff.
 
-While the backoff lasts, whoever needs the connection gets the last error at once: waiting is the caller's decision. Channels are kept by
-purpose, because what the broker refuses costs the channel it was asked on: one exchange that is gone must not fail publishes to others.
+While the backoff lasts, whoever needs the connection gets the last error at once: waiting is the caller's
+decision. Channels are kept by purpose, because what the broker refuses costs the channel it was asked on: one
+exchange that is gone must not fail publishes to others.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ LONGEST_DELAY = timedelta(seconds=5)
 
 
 class ReconnectingConnection:
-    """Channels on one connection, whichever it is at the moment. `connect` opens one; it raises UnreachableError."""
+    """Channels on one connection, whichever it is now. `connect` opens one; it raises UnreachableError."""
 
     def __init__(self, connect: Callable[[], Awaitable[AmqpConnection]]) -> None:
         self._connect = connect
@@ -43,7 +44,7 @@ class ReconnectingConnection:
     async def channel(
         self, purpose: str, prepare: Callable[[AmqpChannel], Awaitable[None]] = AmqpChannel.confirm
     ) -> AmqpChannel:
-        """Return the open channel for `purpose`, prepared once. Raises UnreachableError, and AmqpError when it does not survive that."""
+        """Return the open channel for `purpose`, prepared once. Raises UnreachableError and AmqpError."""
         channel = self._channels.get(purpose)
         if channel is not None and channel.is_open:
             return channel

@@ -1,7 +1,8 @@
 """Requests: a command with a reply, many at once on one channel.
 
-Replies come by RabbitMQ's direct reply-to: no queue is declared, and none is left when we go. When the connection is lost in between, the
-reply is lost with it, so the same command is sent again: a command that is known gets the reply that it got before.
+Replies come by RabbitMQ's direct reply-to: no queue is declared, and none is left when we go. When the
+connection is lost in between, the reply is lost with it, so the same command is sent again: a command that is
+known gets the reply that it got before.
 """
 
 import asyncio
@@ -38,7 +39,8 @@ class RabbitmqRequests:
         """See `Broker.request`. `wait` is seconds.
 
         Raises:
-            UnreachableError: the broker did not take the command (when it may have been lost on the way: send it again, same id).
+            UnreachableError: the broker did not take the command (when it may have been lost on the way: send
+                it again, same id).
         """
         attempt = _Attempt(body, command_id)
         try:

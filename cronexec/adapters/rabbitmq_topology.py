@@ -1,13 +1,17 @@
 """The queues of a namespace, declared as each server version needs them.
 
-A delivery limit of -1 is what keeps the baton and the commands of a 4.x server from being dropped after 20 requeues, and what makes a 3.x
-server drop them at the first. Queues outlive releases and settings: one that exists with other arguments is used as it is, since a
-re-declaration is refused (406) and deleting it is not ours to do. The exception is a baton queue without single active consumer:
-there renewals would reach other instances, so nobody competes on it.
+A delivery limit of -1 is what keeps the baton and the commands of a 4.x server from being dropped after 20
+requeues, and what makes a 3.x server drop them at the first. `x-consumer-timeout` is left out: no argument
+protects on every version (a classic queue of 4.3 refuses it), renewing the baton does.
+
+Queues outlive releases and settings: one that exists with other arguments is used as it is, since a
+re-declaration is refused (406) and deleting it is not ours to do. The exception is a baton queue without
+single active consumer: there renewals would reach other instances, so nobody competes on it. A 406 names only
+the first difference, so a queue is declared again and again, each time with what was named, until the server
+agrees: then all arguments are known.
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,13 +22,10 @@ from cronexec.errors import UnreachableError
 QueueType = Literal["quorum", "classic"]
 
 SINGLE = "x-single-active-consumer"
-NOT_FOUND = 404
 PRECONDITION_FAILED = 406
-DIFFERS = re.compile(r"inequivalent arg '(?P<name>[^']+)'.*current is (?P<current>.+)$")
-UNLIMITED_SINCE = (
-    4,
-)  # where x-delivery-limit -1 means "no limit"; before, it means "drop at the first requeue"
-ARGUMENTS_AT_MOST = 20
+DIFFERS = re.compile(r"(?:inequivalent|invalid) arg '(?P<name>[^']+)'(?:.* current is (?P<current>.+))?")
+UNLIMITED_SINCE = (4,)  # where x-delivery-limit -1 means "no limit"
+DIFFERENCES_AT_MOST = 20  # RabbitMQ knows fewer arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,50 +69,54 @@ class Topology:
         Raises:
             UnreachableError: no permission, or the baton queue is there without single active consumer.
         """
-        wanted = self.arguments(queue, connection.version)
-        durable = True
-        for _ in range(ARGUMENTS_AT_MOST):
-            channel = await connection.channel()
+        shape = Shape({"durable": True, "auto_delete": False}, self.arguments(queue, connection.version))
+        for _ in range(DIFFERENCES_AT_MOST):
             try:
-                return await channel.declare(queue, durable=durable, arguments=wanted)
+                return await _declare(connection, queue, shape)
             except ChannelClosedError as error:
-                differs = DIFFERS.search(error.text) if error.code == PRECONDITION_FAILED else None
-                if differs is None:
-                    raise explain_refused(error, queue) from error
-            finally:
-                await channel.close()
-            if queue == self.baton and differs["name"] == SINGLE:
-                raise self._competing_is_unsafe()
-            if differs["name"] not in wanted:
-                break
-            wanted = _as_it_is(wanted, differs["name"], differs["current"])
-        return await look_up(connection, queue)
+                differs = DIFFERS.search(error.text)
+                if error.code != PRECONDITION_FAILED or differs is None:
+                    raise explain_refused(error, f"the queue {queue}") from error
+                if queue == self.baton and differs["name"] == SINGLE:
+                    raise self._competing_is_unsafe() from error
+                shape = shape.as_it_is(differs["name"], differs["current"])
+        raise unreachable(
+            f"the arguments of the queue {queue} could not be found out", "See the broker's log"
+        )
 
     def _competing_is_unsafe(self) -> UnreachableError:
         return unreachable(
             f"the queue {self.baton} exists without {SINGLE}, so two instances could hold the baton at once",
-            f"Stop the instances, delete the queue (rabbitmqctl delete_queue {self.baton}) and start them again: they declare it as it must be",
+            f"Stop the instances, delete it (rabbitmqctl delete_queue {self.baton}) and start them again: "
+            "they declare it as it must be",
         )
 
 
-async def look_up(connection: AmqpConnection, queue: str) -> Declared:
-    """Return ready messages and consumers of an existing queue; raises UnreachableError when it is not there or not for us."""
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a queue is declared with."""
+
+    flags: dict[str, bool]
+    arguments: dict[str, Any]
+
+    def as_it_is(self, name: str, current: str | None) -> "Shape":
+        """Return the shape with one property as the server's text `current` has it; None drops it."""
+        quoted = re.search(r"'([^']*)'", current or "")
+        if name in self.flags:
+            return Shape(self.flags | {name: not self.flags[name]}, self.arguments)
+        arguments = {key: value for key, value in self.arguments.items() if key != name}
+        if quoted is not None:
+            arguments[name] = _parse(quoted[1])
+        return Shape(self.flags, arguments)
+
+
+async def _declare(connection: AmqpConnection, queue: str, shape: Shape) -> Declared:
+    """Declare on a channel of its own: a refusal costs the channel."""
     channel = await connection.channel()
     try:
-        return await channel.look_up(queue)
-    except ChannelClosedError as error:
-        raise explain_refused(error, queue) from error
+        return await channel.declare(queue, arguments=shape.arguments, **shape.flags)
     finally:
         await channel.close()
-
-
-def _as_it_is(arguments: Mapping[str, Any], name: str, current: str) -> dict[str, Any]:
-    """Replace one argument by what the server says it is, so that the next declaration can find the next difference."""
-    others = {key: value for key, value in arguments.items() if key != name}
-    value = re.search(r"'([^']*)'", current)
-    if value is None or "none" in current:
-        return others
-    return others | {name: _parse(value[1])}
 
 
 def _parse(text: str) -> Any:

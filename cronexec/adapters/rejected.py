@@ -1,7 +1,7 @@
 """What a message carries in the rejected queue: why it is there, in its headers.
 
-A message comes there in two ways: the holder could not use it (our headers), or the broker dead-lettered it because it expired or ran into
-a limit (the broker's `x-death`).
+A message comes there in two ways: the holder could not use it (our headers), or the broker dead-lettered it
+because it expired or ran into a limit (the broker's `x-death`).
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ def rejected_headers(
 
 
 def rejected_command(body: bytes, message_id: str | None, headers: Mapping[str, Any]) -> RejectedCommand:
-    """Read a message of the rejected queue. The reason is a sentence, with the code in parentheses after it."""
+    """Read a message of the rejected queue. The reason is a sentence with the code in parentheses."""
     if REASON not in headers:
         return _dead_letter(body, message_id, headers)
     return RejectedCommand(
@@ -47,7 +47,7 @@ def rejected_command(body: bytes, message_id: str | None, headers: Mapping[str, 
 
 
 def _dead_letter(body: bytes, message_id: str | None, headers: Mapping[str, Any]) -> RejectedCommand:
-    death = next(iter(headers.get(DEATHS) or ()), {})
+    death: Mapping[str, Any] = next(iter(headers.get(DEATHS) or ()), {})
     return RejectedCommand(
         body=body,
         reason=f"dead-lettered by the broker ({death.get('reason', 'no reason given')})",
