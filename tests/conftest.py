@@ -77,22 +77,12 @@ def mongo_url(servers: Servers) -> str:
 
 
 @pytest.fixture
-def namespace(
-    _broker: pika.BlockingConnection, _database_client: MongoClient[dict[str, Any]]
-) -> Iterator[str]:
+def namespace(amqp_url: str, _database_client: MongoClient[dict[str, Any]]) -> Iterator[str]:
     """Return a name that no other test uses; its queues and collections are deleted afterwards."""
     name = f"t{secrets.token_hex(4)}"
     yield name
-    _delete_queues(_broker, name)
+    _delete_queues(amqp_url, name)
     _drop_collections(_database_client, name)
-
-
-@pytest.fixture(scope="session")
-def _broker(amqp_url: str) -> Iterator[pika.BlockingConnection]:
-    parameters = pika.URLParameters(amqp_url)
-    parameters.heartbeat = 0  # nobody serves this connection while a test runs
-    with pika.BlockingConnection(parameters) as connection:
-        yield connection
 
 
 @pytest.fixture(scope="session")
@@ -101,13 +91,13 @@ def _database_client(mongo_url: str) -> Iterator[MongoClient[dict[str, Any]]]:
         yield client
 
 
-def _delete_queues(broker: pika.BlockingConnection, namespace: str) -> None:
-    channel = broker.channel()
-    for queue in QUEUES:
-        channel.queue_delete(f"{namespace}.{queue}")
-    for exchange in EXCHANGES:
-        channel.exchange_delete(f"{namespace}.{exchange}")
-    channel.close()
+def _delete_queues(amqp_url: str, namespace: str) -> None:
+    with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
+        channel = connection.channel()
+        for queue in QUEUES:
+            channel.queue_delete(f"{namespace}.{queue}")
+        for exchange in EXCHANGES:
+            channel.exchange_delete(f"{namespace}.{exchange}")
 
 
 def _drop_collections(client: MongoClient[dict[str, Any]], namespace: str) -> None:
