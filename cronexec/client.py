@@ -1,0 +1,192 @@
+"""The client: what any instance, the CLI and the web page may ask of a namespace, whoever holds the baton.
+
+Changes are commands: sent to the durable command queue, applied by the holder, answered. Reads go to the database directly and need no holder.
+"""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from cronexec.domain.command import (
+    CancelRun,
+    Command,
+    DeleteJob,
+    PauseJob,
+    PutJob,
+    ReleaseBaton,
+    ResumeJob,
+    TriggerJob,
+    encode_command,
+)
+from cronexec.domain.job import Job, JobDocument, JobVersion
+from cronexec.domain.run import Run
+from cronexec.domain.term import TermRecord
+from cronexec.errors import RefusedError
+from cronexec.ports import Broker, InstanceRecord, QueueDepth, RunFilter, Store
+
+DEFAULT_WAIT = 10.0
+INSERTION_TIMEOUT = 5.0
+
+
+class Commands:
+    """Sends commands and waits for their replies."""
+
+    def __init__(self, broker: Broker, *, issued_by: str, wait: float = DEFAULT_WAIT) -> None:
+        self._broker = broker
+        self.issued_by = issued_by
+        self.wait = wait
+
+    async def send(self, command: Command) -> Mapping[str, Any]:
+        """Send one command; returns its result.
+
+        Raises:
+            RefusedError: the holder refused it, with code and field.
+            NotYetAppliedError: nobody answered in `wait` seconds; it stays in the queue and will be applied.
+            UnreachableError: it could not be sent.
+        """
+        reply = await self._broker.request(encode_command(command), command_id=command.id, wait=self.wait)
+        if reply.get("ok"):
+            result: Mapping[str, Any] = reply["result"]
+            return result
+        error = reply["error"]
+        raise RefusedError(error["code"], error["message"], error.get("field"))
+
+    def identity(self) -> dict[str, Any]:
+        """Return the fields that every new command has."""
+        return {"id": str(uuid.uuid4()), "issued_by": self.issued_by}
+
+
+class Jobs:
+    """The jobs of the namespace."""
+
+    def __init__(self, store: Store, commands: Commands) -> None:
+        self._store = store
+        self._commands = commands
+
+    async def put(
+        self,
+        document: Mapping[str, Any] | JobDocument,
+        *,
+        if_version: int | None = None,
+        declared: bool = False,
+    ) -> Mapping[str, Any]:
+        """Create or update a job. Raises InvalidDocumentError before anything is sent, with every wrong field."""
+        job = document if isinstance(document, JobDocument) else JobDocument.parse(document)
+        command = PutJob(job=job, if_version=if_version, declared=declared, **self._commands.identity())
+        return await self._commands.send(command)
+
+    async def put_all(self, documents: Sequence[JobDocument]) -> list[Mapping[str, Any] | BaseException]:
+        """Put many jobs, pipelined; returns a result or an error for each, in their order."""
+        return await asyncio.gather(*(self.put(document) for document in documents), return_exceptions=True)
+
+    async def delete(self, name: str, *, if_version: int | None = None) -> Mapping[str, Any]:
+        return await self._commands.send(
+            DeleteJob(name=name, if_version=if_version, **self._commands.identity())
+        )
+
+    async def pause(self, name: str) -> Mapping[str, Any]:
+        return await self._commands.send(PauseJob(name=name, **self._commands.identity()))
+
+    async def resume(self, name: str) -> Mapping[str, Any]:
+        return await self._commands.send(ResumeJob(name=name, **self._commands.identity()))
+
+    async def trigger(
+        self, name: str, *, params: Mapping[str, Any] | None = None, key: str | None = None
+    ) -> Mapping[str, Any]:
+        """Run a job now; with `key`, once for that key. The result has the run's id."""
+        command = TriggerJob(name=name, params=params, key=key, **self._commands.identity())
+        return await self._commands.send(command)
+
+    async def list(self) -> list[Job]:
+        return await self._store.jobs.list()
+
+    async def get(self, name: str) -> Job | None:
+        """Return the job, or None where there is none (or it was deleted)."""
+        job = await self._store.jobs.get(name)
+        return None if job is None or job.deleted_at is not None else job
+
+    async def versions(self, name: str) -> Sequence[JobVersion]:
+        return await self._store.jobs.versions(name)
+
+
+class Runs:
+    """The ledger."""
+
+    def __init__(self, store: Store, commands: Commands) -> None:
+        self._store = store
+        self._commands = commands
+
+    async def list(self, which: RunFilter | None = None) -> list[Run]:
+        """Return entries, newest slot first."""
+        return await self._store.runs.list(which or RunFilter())
+
+    async def get(self, run_id: str) -> Run | None:
+        return await self._store.runs.get(run_id)
+
+    async def cancel(self, run_id: str) -> Mapping[str, Any]:
+        """Cancel a run, wherever it is: a queued one at once, a running one as soon as its executor sees the mark."""
+        return await self._commands.send(CancelRun(run=run_id, **self._commands.identity()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatonStatus:
+    """Who holds, as the database and the broker know it."""
+
+    term: TermRecord
+    depth: QueueDepth
+
+
+class Baton:
+    """The baton, from outside."""
+
+    def __init__(self, store: Store, broker: Broker, commands: Commands) -> None:
+        self._store = store
+        self._broker = broker
+        self._commands = commands
+
+    async def status(self) -> BatonStatus:
+        term, depth = await asyncio.gather(self._store.terms.read(), self._broker.baton_depth())
+        return BatonStatus(term=term, depth=depth)
+
+    async def release(self) -> Mapping[str, Any]:
+        """Have the holder hand the baton on."""
+        return await self._commands.send(ReleaseBaton(**self._commands.identity()))
+
+    async def reinsert(self) -> str:
+        """Insert a baton. Safe at any time: a holder discards what it does not need. Returns the message's id."""
+        message_id = uuid.uuid4().hex
+        body = json.dumps({"baton": "cronexec", "inserted_by": self._commands.issued_by, "why": "by hand"})
+        publisher = self._broker.publisher()
+        if not await publisher.publish_baton(message_id, body.encode(), INSERTION_TIMEOUT):
+            raise RefusedError(
+                "unconfirmed",
+                f"the broker did not confirm the baton within {INSERTION_TIMEOUT:g} s: it may have a memory or disk alarm",
+            )
+        return message_id
+
+
+class Client:
+    """Jobs, runs, baton and instances of one namespace."""
+
+    def __init__(self, *, store: Store, broker: Broker, issued_by: str, wait: float = DEFAULT_WAIT) -> None:
+        self._store = store
+        self.commands = Commands(broker, issued_by=issued_by, wait=wait)
+        self.jobs = Jobs(store, self.commands)
+        self.runs = Runs(store, self.commands)
+        self.baton = Baton(store, broker, self.commands)
+
+    async def instances(self) -> list[InstanceRecord]:
+        return await self._store.instances.list()
+
+    async def upcoming(self, now: datetime, most: int = 10) -> list[tuple[datetime, str]]:
+        """Return the next slots of all jobs, computed from their documents."""
+        slots = [
+            (slot, job.name)
+            for job in await self._store.jobs.list()
+            if job.paused is None and (slot := job.schedule.next_after(max(now, job.from_at))) is not None
+        ]
+        return sorted(slots)[:most]

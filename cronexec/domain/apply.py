@@ -1,0 +1,298 @@
+"""Applying commands: a pure function from (command, jobs, instant) to what the fenced write must carry, and the reply.
+
+The scheduler has decided every slot up to `at` by the old version of a job before it asks; a new version counts from exactly `at`, so
+every slot belongs to one version (invariant I1). A command that cannot be applied is refused with a code, a sentence and the field; nothing
+else changes. Identity is derived: a trigger's run is `JOB#KEY`, with the command's id where no key is given.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, assert_never
+
+from cronexec.domain.command import (
+    CancelRun,
+    Command,
+    DeleteJob,
+    ErrorCode,
+    PauseJob,
+    PutJob,
+    ReleaseBaton,
+    ResumeJob,
+    TriggerJob,
+    error_reply,
+    ok_reply,
+)
+from cronexec.domain.job import Job, JobVersion, Overlap, Pause
+from cronexec.domain.ledger import Claiming, CloseRange, Settle, claim, pause_entry
+from cronexec.domain.occupancy import Occupancy
+from cronexec.domain.plan import Due
+from cronexec.domain.run import Cause, Outcome, Run, RunState, slot_run_id, slot_text, trigger_run_id
+from cronexec.errors import RefusedError
+
+FIRST_VERSION = 1
+SECOND = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """What commands are applied to. `runs` are the entries that the commands name (`named_runs`), as the ledger has them."""
+
+    at: datetime
+    epoch: int
+    revision: int
+    jobs: Mapping[str, Job]
+    occupancy: Occupancy
+    runs: Mapping[str, Run]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effects:
+    """What one command does. `reply` is sent once all of it is committed."""
+
+    reply: dict[str, Any]
+    job: Job | None = None
+    versions: tuple[JobVersion, ...] = ()
+    entries: tuple[Run, ...] = ()
+    settles: tuple[Settle, ...] = ()
+    closes: tuple[CloseRange, ...] = ()
+    cancels: Mapping[str, str] = field(default_factory=dict)
+    release: bool = False
+
+
+def named_runs(command: Command) -> tuple[str, ...]:
+    """Return the ids of ledger entries that must be looked up before `command` can be applied."""
+    match command:
+        case CancelRun(run=run):
+            return (run,)
+        case TriggerJob(name=name, key=key, id=command_id):
+            return (trigger_run_id(name, key or command_id),)
+        case PutJob(job=document) if (slot := document.schedule.instant) is not None:
+            return (slot_run_id(document.name, slot),)
+    return ()
+
+
+def apply(command: Command, situation: Situation) -> Effects:
+    """Decide what `command` does. A refusal is an effect too: its reply says why, and it is recorded like any other."""
+    try:
+        return _apply(command, situation)
+    except RefusedError as refused:
+        return Effects(reply=error_reply(command.id, refused.code, str(refused), refused.field))
+
+
+def _apply(command: Command, situation: Situation) -> Effects:
+    match command:
+        case PutJob():
+            return _put(command, situation)
+        case DeleteJob():
+            return _delete(command, situation)
+        case PauseJob():
+            return _pause(command, situation)
+        case ResumeJob():
+            return _resume(command, situation)
+        case TriggerJob():
+            return _trigger(command, situation)
+        case CancelRun():
+            return _cancel(command, situation)
+        case ReleaseBaton():
+            return Effects(reply=ok_reply(command.id, {"epoch": situation.epoch}), release=True)
+        case _:
+            assert_never(command)
+
+
+def _put(command: PutJob, situation: Situation) -> Effects:
+    document = command.job
+    known = situation.jobs.get(document.name)
+    old = known if known is not None and known.deleted_at is None else None
+    _check_version(command.if_version, old)
+    if old is not None and old.document == document and old.declared == command.declared:
+        return Effects(reply=_job_reply(command, old, changed=False))
+    job = Job(
+        document=document,
+        version=known.version + 1 if known else FIRST_VERSION,
+        revision=situation.revision + 1,
+        from_at=_from_at(document.schedule.instant, document.name, situation),
+        updated_at=situation.at,
+        issued_by=command.issued_by,
+        declared=command.declared,
+    )
+    opened = _version(job)
+    closed = (_version(old, to_at=situation.at),) if old else ()
+    effects = Effects(reply={}, job=job, versions=(*closed, opened), entries=_decided_now(job, situation))
+    if old is not None and old.paused is not None:
+        effects = _paused_again(effects, old, job, old.paused, situation)
+    return replace(effects, reply=_job_reply(command, job, changed=True))
+
+
+def _from_at(instant: datetime | None, name: str, situation: Situation) -> datetime:
+    """Return from when a new version counts. A single instant that is past already is decided now, unless it has its entry."""
+    if instant is None or instant > situation.at or slot_run_id(name, instant) in situation.runs:
+        return situation.at
+    return instant - SECOND
+
+
+def _decided_now(job: Job, situation: Situation) -> tuple[Run, ...]:
+    """Decide what is due by the new version at once: the watermark is about to pass it."""
+    if job.from_at >= situation.at:
+        return ()
+    due = Due(job=job, first=job.from_at + SECOND, after=job.from_at)
+    claiming = Claiming(epoch=situation.epoch, until=situation.at, judged_at=situation.at)
+    return tuple(claim(due, claiming, situation.occupancy))
+
+
+def _paused_again(effects: Effects, old: Job, job: Job, pause: Pause, situation: Situation) -> Effects:
+    """Carry a pause over to the new version: pausing is state, not definition."""
+    job, entries = _with_pause(job, pause.issued_by, pause.since_at, situation)
+    return replace(effects, job=job, entries=(*effects.entries, *entries), closes=_closes(old, situation.at))
+
+
+def _delete(command: DeleteJob, situation: Situation) -> Effects:
+    old = _existing(command.name, situation)
+    _check_version(command.if_version, old)
+    job = replace(
+        old,
+        revision=situation.revision + 1,
+        paused=None,
+        deleted_at=situation.at,
+        updated_at=situation.at,
+        issued_by=command.issued_by,
+    )
+    return Effects(
+        reply=ok_reply(command.id, {"name": job.name, "version": job.version, "deleted": True}),
+        job=job,
+        versions=(_version(old, to_at=situation.at),),
+        settles=_cancelled(old.name, "job_deleted", situation),
+        closes=_closes(old, situation.at),
+    )
+
+
+def _pause(command: PauseJob, situation: Situation) -> Effects:
+    old = _existing(command.name, situation)
+    if old.paused is not None:
+        return Effects(reply=_job_reply(command, old, changed=False))
+    job = replace(old, revision=situation.revision + 1, updated_at=situation.at)
+    job, entries = _with_pause(job, command.issued_by, situation.at, situation)
+    return Effects(
+        reply=_job_reply(command, job, changed=True),
+        job=job,
+        entries=entries,
+        settles=_cancelled(job.name, "job_paused", situation),
+    )
+
+
+def _with_pause(
+    job: Job, issued_by: str | None, since_at: datetime, situation: Situation
+) -> tuple[Job, tuple[Run, ...]]:
+    first = job.schedule.next_after(max(situation.at, job.from_at))
+    entry = pause_entry(job, first, epoch=situation.epoch, at=situation.at) if first else None
+    pause = Pause(since_at=since_at, issued_by=issued_by, range_id=entry.id if entry else "")
+    return replace(job, paused=pause), (entry,) if entry else ()
+
+
+def _resume(command: ResumeJob, situation: Situation) -> Effects:
+    old = _existing(command.name, situation)
+    if old.paused is None:
+        return Effects(reply=_job_reply(command, old, changed=False))
+    job = replace(old, revision=situation.revision + 1, updated_at=situation.at, paused=None)
+    return Effects(
+        reply=_job_reply(command, job, changed=True),
+        job=job,
+        closes=_closes(old, situation.at),
+    )
+
+
+def _trigger(command: TriggerJob, situation: Situation) -> Effects:
+    job = _existing(command.name, situation)
+    run_id = trigger_run_id(job.name, command.key or command.id)
+    if (there := situation.runs.get(run_id)) is not None:
+        return Effects(
+            reply=ok_reply(command.id, {"run": run_id, "state": there.state.value, "created": False})
+        )
+    if job.document.overlap is Overlap.SKIP and situation.occupancy.unsettled(job.name):
+        raise RefusedError(
+            ErrorCode.CONFLICT, f"the job {job.name} is running, and its overlap policy is skip", "name"
+        )
+    run = Run(
+        id=run_id,
+        job=job.name,
+        version=job.version,
+        slot=situation.at.replace(microsecond=0),
+        state=RunState.QUEUED,
+        epoch=situation.epoch,
+        cause=Cause.TRIGGER,
+        claimed_at=situation.at,
+        params={**job.document.params, **command.params} if command.params is not None else None,
+        issued_by=command.issued_by,
+    )
+    return Effects(
+        reply=ok_reply(command.id, {"run": run_id, "state": run.state.value, "created": True}), entries=(run,)
+    )
+
+
+def _cancel(command: CancelRun, situation: Situation) -> Effects:
+    run = situation.runs.get(command.run)
+    if run is None:
+        raise RefusedError(ErrorCode.NOT_FOUND, f"there is no run {command.run}", "run")
+    who = command.issued_by or "somebody"
+    if run.state is RunState.QUEUED:
+        settle = _settle(run, f"cancelled by {who}", situation.at)
+        return Effects(
+            reply=ok_reply(command.id, {"run": run.id, "state": RunState.CANCELLED.value}), settles=(settle,)
+        )
+    if run.state is RunState.RUNNING:
+        return Effects(
+            reply=ok_reply(command.id, {"run": run.id, "state": "cancel_requested"}), cancels={run.id: who}
+        )
+    raise RefusedError(ErrorCode.CONFLICT, f"the run {run.id} has ended: it is {run.state.value}", "run")
+
+
+def _existing(name: str, situation: Situation) -> Job:
+    job = situation.jobs.get(name)
+    if job is None or job.deleted_at is not None:
+        raise RefusedError(ErrorCode.NOT_FOUND, f"there is no job {name}", "name")
+    return job
+
+
+def _check_version(expected: int | None, job: Job | None) -> None:
+    """Compare-and-set: `if_version` must be the job's version; 0 means that there is no such job."""
+    current = job.version if job else 0
+    if expected is not None and expected != current:
+        raise RefusedError(
+            ErrorCode.VERSION_CONFLICT, f"the job is at version {current}, not {expected}", "if_version"
+        )
+
+
+def _version(job: Job, to_at: datetime | None = None) -> JobVersion:
+    return JobVersion(
+        name=job.name,
+        version=job.version,
+        document=job.document,
+        from_at=job.from_at,
+        to_at=to_at,
+        issued_by=job.issued_by,
+    )
+
+
+def _closes(job: Job, at: datetime) -> tuple[CloseRange, ...]:
+    return (CloseRange(run_id=job.paused.range_id, until=at),) if job.paused and job.paused.range_id else ()
+
+
+def _cancelled(name: str, reason: str, situation: Situation) -> tuple[Settle, ...]:
+    """Cancel the job's queued runs; those that started meanwhile do not match, and go on."""
+    return tuple(_settle(run, reason, situation.at) for run in situation.occupancy.unsettled(name))
+
+
+def _settle(run: Run, reason: str, at: datetime) -> Settle:
+    outcome = Outcome(state=RunState.CANCELLED, reason=reason)
+    return Settle(run_id=run.id, attempt=run.attempt, expected=RunState.QUEUED, outcome=outcome, at=at)
+
+
+def _job_reply(command: Command, job: Job, *, changed: bool) -> dict[str, Any]:
+    result = {
+        "name": job.name,
+        "version": job.version,
+        "changed": changed,
+        "paused": job.paused is not None,
+    }
+    following = None if job.paused else job.schedule.next_after(max(job.updated_at, job.from_at))
+    return ok_reply(command.id, result | {"next": slot_text(following) if following else None})

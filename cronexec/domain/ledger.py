@@ -1,0 +1,111 @@
+"""The ledger: how due slots become entries, and the changes of entries that a fenced write may carry.
+
+Every slot that comes due gets exactly one entry, or is covered by exactly one range (invariant I1): `claim` turns the verdicts of the policies
+into entries. Nothing is written here; the entries go into the tick's one fenced write.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from cronexec.domain.job import Job
+from cronexec.domain.occupancy import Occupancy
+from cronexec.domain.plan import Due
+from cronexec.domain.policy import Verdict, judge
+from cronexec.domain.run import Outcome, Run, RunState, SkipReason, slot_run_id
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settle:
+    """Move a run out of `expected`: abandonment, a cancelled run that was queued. No match (state, attempt, token): no effect."""
+
+    run_id: str
+    attempt: int
+    expected: RunState
+    outcome: Outcome
+    at: datetime
+    token: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CloseRange:
+    """End an open range entry at `until` (included). Where `until` is before its first slot, the entry is removed."""
+
+    run_id: str
+    until: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claiming:
+    """What all entries of one decision share. `until` ends the range, misfires are judged against `judged_at`."""
+
+    epoch: int
+    until: datetime
+    judged_at: datetime
+
+
+def claim(due: Due, claiming: Claiming, occupancy: Occupancy, *, unavailable: str | None = None) -> Iterator[Run]:
+    """Decide every slot of `due` up to `claiming.until`; yields its entries in the order of time.
+
+    `unavailable`: why the holder cannot execute the job's target now; its runs are claimed all the same, and say so while they wait.
+    """
+    job = due.job
+    verdicts = judge(
+        job, first=due.first, after=due.after, until=claiming.until, judged_at=claiming.judged_at
+    )
+    admitted = 0
+    overlapping: Verdict | None = None
+    for verdict in verdicts:
+        if verdict.skip is None and not occupancy.admits(
+            job.name, job.document.overlap, planned=admitted, catch_up=verdict.catch_up
+        ):
+            overlapping = _extended(overlapping, verdict)
+            continue
+        if overlapping is not None:
+            yield _entry(job, overlapping, claiming)
+            overlapping = None
+        if verdict.skip is None:
+            admitted += 1
+        yield _entry(job, verdict, claiming, reason=unavailable)
+    if overlapping is not None:
+        yield _entry(job, overlapping, claiming)
+
+
+def _extended(skipped: Verdict | None, verdict: Verdict) -> Verdict:
+    """Return the skip of `verdict` for overlap, joined to the skipped slots right before it."""
+    if skipped is None:
+        return Verdict(slot=verdict.slot, skip=SkipReason.OVERLAP)
+    return replace(skipped, until=verdict.slot)
+
+
+def _entry(job: Job, verdict: Verdict, claiming: Claiming, *, reason: str | None = None) -> Run:
+    return Run(
+        id=slot_run_id(job.name, verdict.slot),
+        job=job.name,
+        version=job.version,
+        slot=verdict.slot,
+        until=verdict.until,
+        state=RunState.QUEUED if verdict.skip is None else RunState.SKIPPED,
+        reason=reason if verdict.skip is None else verdict.skip.value,
+        epoch=claiming.epoch,
+        catch_up=verdict.catch_up,
+        claimed_at=claiming.judged_at,
+    )
+
+
+def pause_entry(job: Job, first: datetime, *, epoch: int, at: datetime) -> Run:
+    """Return the open range that accounts for every slot of a paused job from `first` on, until a `CloseRange`.
+
+    Its id carries the job's revision: a job may be paused, resumed and paused again before one and the same slot.
+    """
+    return Run(
+        id=f"{slot_run_id(job.name, first)}..{job.revision}",
+        job=job.name,
+        version=job.version,
+        slot=first,
+        open_ended=True,
+        state=RunState.SKIPPED,
+        reason=SkipReason.PAUSED.value,
+        epoch=epoch,
+        claimed_at=at,
+    )

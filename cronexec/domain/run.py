@@ -1,0 +1,185 @@
+"""Runs: the entries of the ledger, their states, and the one table of moves between the states.
+
+A *run* is the execution for one slot of a job (or for one trigger). A *skip* is an entry too, with a reason; adjacent skips of one job
+with one reason are one *range entry*, which covers every slot of that version of the job from `slot` to `until`, both included.
+The store performs every move as a compare-and-set and says whether it happened (invariant I2): nothing here changes anything.
+
+```
+queued ──▶ running ──▶ succeeded | failed | timed_out | cancelled | abandoned
+  │  ▲        │                                                      │
+  │  └────────┘ returned: the start was committed, the target never started
+  └─▶ cancelled | failed (its target never became available)         └─▶ any outcome that arrives late, if no attempt followed
+```
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class RunState(StrEnum):
+    """The state of a run, as stored, printed and filtered by."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    ABANDONED = "abandoned"
+    SKIPPED = "skipped"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in UNSETTLED
+
+
+UNSETTLED = frozenset({RunState.QUEUED, RunState.RUNNING})
+
+OUTCOMES = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.TIMED_OUT, RunState.CANCELLED, RunState.ABANDONED})
+
+ALLOWED_MOVES: Mapping[RunState, frozenset[RunState]] = {
+    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELLED, RunState.FAILED}),
+    RunState.RUNNING: OUTCOMES | {RunState.QUEUED},
+    RunState.ABANDONED: OUTCOMES - {RunState.ABANDONED},
+    RunState.SUCCEEDED: frozenset(),
+    RunState.FAILED: frozenset(),
+    RunState.TIMED_OUT: frozenset(),
+    RunState.CANCELLED: frozenset(),
+    RunState.SKIPPED: frozenset(),
+}
+
+
+def sources_of(state: RunState) -> tuple[RunState, ...]:
+    """Return the states from which `state` may be reached, in the order of the enum."""
+    return tuple(source for source in RunState if state in ALLOWED_MOVES[source])
+
+
+class Cause(StrEnum):
+    """Why there is an entry: a slot of the schedule, or somebody's trigger."""
+
+    SCHEDULE = "schedule"
+    TRIGGER = "trigger"
+
+
+class SkipReason(StrEnum):
+    """Why a slot was not run."""
+
+    MISFIRE = "misfire"
+    OVERLAP = "overlap"
+    PAUSED = "paused"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a run is; `total` is None where it is not known."""
+
+    done: float
+    total: float | None = None
+    message: str = ""
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Output:
+    """What a run printed, bounded: the first and the last bytes, and how many were dropped between them."""
+
+    head: str = ""
+    tail: str = ""
+    dropped: int = 0
+
+    @property
+    def text(self) -> str:
+        gap = f"\n… {self.dropped} bytes not kept …\n" if self.dropped else ""
+        return f"{self.head}{gap}{self.tail}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How an attempt ended. `state` is one of `OUTCOMES`.
+
+    `error` is a sentence; `exit_code` a process's (negative: the signal that ended it); `status` an HTTP status.
+    """
+
+    state: RunState
+    reason: str | None = None
+    error: str | None = None
+    exit_code: int | None = None
+    status: int | None = None
+    output: Output | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Executor:
+    """The instance that executes a run, as people know it."""
+
+    id: str
+    name: str
+    datacenter: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One entry of the ledger.
+
+    `id`: `JOB@SLOT` or `JOB#KEY`. `version`: of the job, which the run is executed with. `slot`: the nominal instant, whole seconds (of a
+    trigger: the instant it was applied). `until`: of a range entry, the last instant it covers; an open one (a pause that lasts)
+    has `open_ended`. `epoch`: of the term that claimed or adopted it. `token`: drawn at each start; an executor's writes name it.
+    `catch_up`: a missed slot that the misfire policy runs.
+    """
+
+    id: str
+    job: str
+    version: int
+    slot: datetime
+    state: RunState
+    epoch: int
+    cause: Cause = Cause.SCHEDULE
+    attempt: int = 1
+    reason: str | None = None
+    until: datetime | None = None
+    open_ended: bool = False
+    catch_up: bool = False
+    claimed_at: datetime | None = None
+    params: Mapping[str, Any] | None = None
+    issued_by: str | None = None
+    token: str | None = None
+    executor: Executor | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    progress: Progress | None = None
+    outcome: Outcome | None = None
+    cancel_requested_by: str | None = None
+
+    @property
+    def lateness_s(self) -> float | None:
+        """Seconds from the slot to the start of the target; None before it started."""
+        return None if self.started_at is None else (self.started_at - self.slot).total_seconds()
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds from the start to the outcome; None while there is none."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
+
+    def covers(self, slot: datetime) -> bool:
+        """Whether this entry accounts for `slot` of its version of the job."""
+        if self.open_ended:
+            return self.slot <= slot
+        return slot == self.slot if self.until is None else self.slot <= slot <= self.until
+
+
+def slot_text(slot: datetime) -> str:
+    """Return a slot as it stands in run ids and in `CRONEXEC_SLOT`: ISO 8601, UTC, `Z`."""
+    return slot.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def slot_run_id(job: str, slot: datetime) -> str:
+    return f"{job}@{slot_text(slot)}"
+
+
+def trigger_run_id(job: str, key: str) -> str:
+    return f"{job}#{key}"

@@ -1,0 +1,92 @@
+"""One attempt of a run on this instance: from the committed start to the outcome.
+
+Whatever ends it early (timeout, cancel, shutdown) decides the outcome first and then cancels the target, which ends what it started as far as its
+kind can be ended. The first such reason wins; a target that finishes by itself before it is cancelled keeps its own outcome.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from cronexec.domain.job import JobDocument
+from cronexec.domain.run import Outcome, Progress, Run, RunState
+from cronexec.log import Log
+from cronexec.ports import Clock, Execution
+from cronexec.runtime.recorder import Recorder
+from cronexec.targets import Targets
+from cronexec.targets.output import BoundedOutput
+
+
+class Attempt:
+    """`outcome` is how it ended, once `start`'s callback was called."""
+
+    def __init__(
+        self,
+        *,
+        run: Run,
+        document: JobDocument,
+        token: str,
+        targets: Targets,
+        clock: Clock,
+        recorder: Recorder,
+        log: Log,
+    ) -> None:
+        self.run = run
+        self.document = document
+        self.token = token
+        self.started_at: datetime = clock.now()
+        self._targets = targets
+        self._clock = clock
+        self._recorder = recorder
+        self._log = log
+        self.outcome = Outcome(state=RunState.ABANDONED, reason="shutdown")
+        self._ending: Outcome | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._execution = Execution(
+            run=run,
+            target=document.target,
+            timeout=document.timeout,
+            params=run.params if run.params is not None else document.params,
+            output=BoundedOutput(),
+            report=self._report,
+            labels=document.labels,
+        )
+
+    @property
+    def kept_until(self) -> "asyncio.Future[None] | None":
+        """Resolves when a target that could not be ended has let go of its place."""
+        kept: asyncio.Future[None] | None = self._execution.kept_until
+        return kept
+
+    def start(self, on_end: Callable[["Attempt"], None]) -> None:
+        """Begin; `on_end` is called once, when `outcome` is known."""
+        task = asyncio.create_task(self._run())
+        self._task = task
+        if (timeout := self._execution.timeout) is not None:
+            outcome = Outcome(state=RunState.TIMED_OUT, error=f"no end within {timeout.total_seconds():g} s")
+            self._timer = asyncio.get_running_loop().call_later(timeout.total_seconds(), self.end, outcome)
+        task.add_done_callback(lambda _: on_end(self))
+
+    def end(self, outcome: Outcome) -> None:
+        """Cancel the target; unless it ends by itself right now, `outcome` is how the attempt ended."""
+        if self._ending is None:
+            self._ending = self.outcome = outcome  # a task that is cancelled before its first step runs nothing
+            self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            self.outcome = await self._targets.execute(self._execution)
+        except asyncio.CancelledError:
+            self.outcome = self._ending or self.outcome
+        except Exception as error:
+            self._log.exception("run.target_crashed", run=self.run.id)
+            self.outcome = Outcome(state=RunState.FAILED, error=f"{type(error).__name__}: {error}")
+        if self.outcome.output is None:
+            self.outcome = replace(self.outcome, output=self._execution.output.output())
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _report(self, done: float, total: float | None, message: str) -> None:
+        progress = Progress(done=done, total=total, message=message, at=self._clock.now())
+        self._recorder.progress(self.run.id, self.token, progress)

@@ -1,0 +1,184 @@
+"""The candidate: an instance's way from standby to holder and back, for as long as it lives.
+
+```
+  the database answers ─▶ open a link, consume ─▶ wait ──baton──▶ hold ──┐
+        ▲                                          │ link lost, silence,  │ any end
+        └────────── backoff, full jitter ◀─────────┴─ database gone ◀─────┘
+```
+
+It consumes only while the database answers, so that the broker never hands the baton to an instance that cannot hold it. When the schedule
+is silent it comes back on a fresh connection, declares the queues again, and inserts a baton: at most one insertion per `baton_lost_after` in
+the whole namespace. Inserting too many is harmless, inserting none would be a standstill.
+"""
+
+import asyncio
+import uuid
+
+from cronexec.errors import CronexecError, UnreachableError
+from cronexec.ports import BatonArrived, Link, LinkLost
+from cronexec.runtime.baton import CONFIRM_TIMEOUT, baton_body
+from cronexec.runtime.context import Context
+from cronexec.runtime.dispatcher import Dispatcher
+from cronexec.runtime.holder import CLEAN_ENDS, Holder
+from cronexec.runtime.jobs import JobTable
+from cronexec.runtime.observer import Observer
+from cronexec.runtime.recorder import Recorder
+from cronexec.runtime.service import Backoff
+
+
+class Candidate:
+    """Competes for the baton until it is stopped. `holder` is set while this instance holds."""
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        table: JobTable,
+        observer: Observer,
+        dispatcher: Dispatcher,
+        recorder: Recorder,
+    ) -> None:
+        self._context = context
+        self._table = table
+        self._observer = observer
+        self._dispatcher = dispatcher
+        self._recorder = recorder
+        self._stopping = asyncio.Event()
+        self._link: Link | None = None
+        self._insertion_due = False
+        self.holder: Holder | None = None
+        self.problem: str | None = None
+
+    async def run(self) -> None:
+        """Compete until `stop`."""
+        backoff = Backoff()
+        while not self._stopping.is_set():
+            try:
+                clean = await self._compete(backoff)
+            except UnreachableError as error:
+                clean = False
+                if str(error) != self.problem:
+                    self._context.log.warning("candidate.waiting", service=error.service, why=str(error))
+                self.problem = str(error)
+            if not clean:
+                await self._pause(backoff.next())
+
+    def stop(self) -> None:
+        """Hand the baton over, if it is here, and compete no more; `run` returns once that is done."""
+        self._stopping.set()
+        if self.holder is not None:
+            self.holder.guard.end("stopping")
+
+    def end_term(self, reason: str) -> None:
+        """End the term from outside the loop (the watchdog); also takes the link down, so that the baton moves on."""
+        holder, link = self.holder, self._link
+        if holder is not None:
+            holder.guard.end(reason)
+        if link is not None:
+            link.sever()
+
+    async def _compete(self, backoff: Backoff) -> bool:
+        """Spend the life of one link. Returns whether it ended well, so that no pause is needed before the next."""
+        await self._context.store.terms.ping()
+        self._link = link = await self._context.broker.open_link()
+        self.problem = None
+        self._observer.reset()
+        try:
+            if self._insertion_due:
+                self._insertion_due = False
+                await self._insert_baton("silent schedule")
+            baton = await self._wait_for_baton(link)
+            if baton is None:
+                return False
+            return await self._hold(link, baton, backoff)
+        finally:
+            await (link.release() if self._stopping.is_set() else link.close())
+            self._link = None
+
+    async def _wait_for_baton(self, link: Link) -> BatonArrived | None:
+        """Stand by until there is a baton, or a reason to give the link up."""
+        arrival = asyncio.create_task(self._arrival(link))
+        reasons = {
+            asyncio.create_task(self._stopping.wait()),
+            asyncio.create_task(self._database_gone()),
+        }
+        try:
+            while True:
+                silence = asyncio.create_task(self._observer.silence.wait())
+                await asyncio.wait({arrival, silence, *reasons}, return_when=asyncio.FIRST_COMPLETED)
+                was_silent = silence.done()
+                silence.cancel()
+                if arrival.done():
+                    return arrival.result()
+                if any(reason.done() for reason in reasons):
+                    return None
+                if was_silent:
+                    self._insertion_due = True
+                    return None
+        finally:
+            for task in (arrival, *reasons):
+                task.cancel()
+
+    async def _arrival(self, link: Link) -> BatonArrived | None:
+        event = await link.events()
+        if isinstance(event, BatonArrived):
+            return event
+        if isinstance(event, LinkLost):
+            self._context.log.warning("link.lost", reason=event.reason)
+        return None
+
+    async def _database_gone(self) -> None:
+        """Return when the database has not answered for as long as a lease."""
+        lease = self._context.settings.lease.total_seconds()
+        while True:
+            await asyncio.sleep(lease / 10)
+            since = self._observer.failing_since
+            if since is not None and self._context.clock.monotonic() - since > lease:
+                return
+
+    async def _hold(self, link: Link, baton: BatonArrived, backoff: Backoff) -> bool:
+        began_at = self._context.clock.monotonic()
+        holder = Holder(
+            self._context,
+            link=link,
+            first=baton,
+            table=self._table,
+            dispatcher=self._dispatcher,
+            recorder=self._recorder,
+        )
+        self.holder, self._observer.holding = holder, True
+        if self._stopping.is_set():
+            holder.guard.end("stopping")
+        try:
+            reason = await holder.hold()
+        finally:
+            self.holder, self._observer.holding = None, False
+            self._observer.reset()
+        if self._context.clock.monotonic() - began_at > self._context.settings.lease.total_seconds():
+            backoff.reset()  # only a term that lasted shows that holding works
+        return reason in CLEAN_ENDS
+
+    async def insert_first_baton(self) -> None:
+        """Publish the namespace's first baton: called by whoever created the term document."""
+        await self._publish("new namespace")
+
+    async def _insert_baton(self, why: str) -> None:
+        """Insert a baton, if nobody else did within `baton_lost_after`."""
+        try:
+            if await self._context.store.terms.reserve_insertion(self._context.settings.baton_lost_after):
+                self._context.log.warning("baton.inserted", why=why)
+                await self._publish(why)
+        except CronexecError as error:
+            self._context.log.warning("baton.insertion_failed", error=str(error))
+
+    async def _publish(self, why: str) -> None:
+        body = baton_body(self._context.executor, why)
+        if not await self._context.publisher.publish_baton(uuid.uuid4().hex, body, CONFIRM_TIMEOUT):
+            self._context.log.warning("baton.insertion_unconfirmed", why=why)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass

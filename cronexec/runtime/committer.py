@@ -1,0 +1,69 @@
+"""The committer: performs the fenced writes of one term, one at a time, and keeps its guard's lease.
+
+An answer that is lost means *maybe*: the term document is read again, and its sequence number says whether the write happened; only if it did
+not is the same decision written once more, with the same epoch and seq. Nothing is ever decided anew because an answer was lost.
+"""
+
+import asyncio
+from dataclasses import replace
+
+from cronexec.domain.term import Term
+from cronexec.errors import TermLostError, UnclearCommitError, UnreachableError
+from cronexec.log import Log
+from cronexec.ports import Batch, Clock, TermStore
+from cronexec.runtime.guard import TermGuard
+from cronexec.runtime.service import Backoff
+
+
+class Committer:
+    """The only writer of a term. Not reentrant: the scheduler's loop is its only caller."""
+
+    def __init__(self, *, terms: TermStore, term: Term, guard: TermGuard, clock: Clock, log: Log) -> None:
+        self._terms = terms
+        self._guard = guard
+        self._clock = clock
+        self._log = log
+        self.term = term
+
+    async def commit(self, batch: Batch) -> None:
+        """Write `batch`; afterwards `term` has the new seq, watermark and revision.
+
+        Raises:
+            TermLostError: the term is over (the guard knows), and nothing of the batch was written or it does not matter any more.
+            DuplicateEntryError: some entries are in the ledger already; nothing was written.
+            UnwritableError: the database refuses the content for good; nothing was written.
+        """
+        backoff = Backoff(first=0.02, most=0.5)
+        while True:
+            if not self._guard.holds():
+                raise TermLostError(f"the term is over: {self._guard.reason}")
+            started_at = self._clock.monotonic()
+            try:
+                self.term = await self._terms.commit(self.term, batch)
+            except (UnclearCommitError, UnreachableError) as error:
+                self._log.warning("term.commit_unclear", epoch=self.term.epoch, seq=self.term.seq, error=str(error))
+                if await self._was_applied(batch):
+                    return
+                await asyncio.sleep(backoff.next())
+            except TermLostError as error:
+                self._guard.end(f"fenced: {error}")
+                raise
+            else:
+                self._guard.renew(started_at)
+                return
+
+    async def _was_applied(self, batch: Batch) -> bool:
+        """Read whether the write whose answer was lost has happened. Raises TermLostError when the term has moved on."""
+        try:
+            record = await self._terms.read()
+        except UnreachableError:
+            return False  # still unknown: the same write again, with the same seq, cannot happen twice
+        if record.epoch == self.term.epoch and record.seq == self.term.seq:
+            return False
+        if record.epoch == self.term.epoch and record.seq == self.term.seq + 1:
+            self.term = replace(
+                self.term, seq=record.seq, watermark=record.watermark, revision=batch.revision
+            )
+            return True
+        self._guard.end("fenced: another epoch")
+        raise TermLostError("another instance has begun a term")

@@ -1,0 +1,25 @@
+"""What every part of an instance's runtime works with: its ports, its settings, and who it is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cronexec.domain.run import Executor
+from cronexec.log import Log
+from cronexec.ports import Broker, Clock, Publisher, Store
+from cronexec.settings import Settings
+from cronexec.targets import Targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Made once at `start()`; the parts share it and change nothing in it."""
+
+    executor: Executor
+    settings: Settings
+    clock: Clock
+    store: Store
+    broker: Broker
+    publisher: Publisher
+    targets: Targets
+    log: Log
+    versions: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,286 @@
+"""The dispatcher: starts queued runs on this instance, in groups, and sees each of them through to its outcome.
+
+It belongs to the instance and outlives terms. What is *queued* here belongs to the term that offered it and is dropped with it; what is *started*
+belongs to the instance and goes on. Between the two lies the start: one compare-and-set for a group no larger than what can begin at once,
+committed by a majority before any target begins. When its answer is lost it is asked again (the group's token makes that idempotent); when
+the term has ended by the time it is answered, the runs are given back, because nothing of them has begun.
+
+Places are limited for each pool (threads, coroutines, processes, connections); runs beyond them wait, live slots before catch-ups.
+"""
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from cronexec.domain.job import JobDocument
+from cronexec.domain.run import Executor, Outcome, Run, RunState
+from cronexec.errors import CronexecError
+from cronexec.log import Log
+from cronexec.ports import Clock, Finish, RunStore, Start
+from cronexec.runtime.attempt import Attempt
+from cronexec.runtime.guard import TermGuard
+from cronexec.runtime.recorder import Recorder
+from cronexec.runtime.service import Backoff, Breather, Wake
+from cronexec.targets import Targets
+
+MOST_AT_ONCE = 256
+STARTS_IN_FLIGHT = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ready:
+    """A run that may start, with the version of the job that it was claimed with."""
+
+    run: Run
+    document: JobDocument
+
+
+@dataclass(slots=True)
+class _Pool:
+    places: int
+    taken: int = 0
+    live: deque[Ready] = field(default_factory=deque)
+    catch_up: deque[Ready] = field(default_factory=deque)
+
+    def take(self, most: int) -> list[Ready]:
+        """Take runs for which there are places, and occupy these."""
+        taken: list[Ready] = []
+        while len(taken) < most and self.taken < self.places and (line := self.live or self.catch_up):
+            taken.append(line.popleft())
+            self.taken += 1
+        return taken
+
+
+class Dispatcher:
+    """Executes runs. `may_start` says whether this instance is still seen as alive by the others."""
+
+    def __init__(
+        self,
+        *,
+        executor: Executor,
+        runs: RunStore,
+        targets: Targets,
+        recorder: Recorder,
+        clock: Clock,
+        places: Mapping[str, int],
+        may_start: Callable[[], bool],
+        log: Log,
+    ) -> None:
+        self._executor = executor
+        self._runs = runs
+        self._targets = targets
+        self._recorder = recorder
+        self._clock = clock
+        self._may_start = may_start
+        self._log = log
+        self._pools = {name: _Pool(places=most) for name, most in places.items()}
+        self._guard: TermGuard | None = None
+        self.on_refused: Callable[[Run], None] = lambda _: None
+        self._running: dict[str, Attempt] = {}
+        self._starting: set[str] = set()
+        self._wake = Wake()
+        self._free = asyncio.Semaphore(STARTS_IN_FLIGHT)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    # --- the holder's side ---
+
+    def offer(self, ready: Iterable[Ready], guard: TermGuard) -> None:
+        """Take runs of the term that `guard` watches; they start as soon as there are places."""
+        self._guard = guard
+        for item in ready:
+            pool = self._pools[self._targets.pool_of(item.document.target)]
+            (pool.catch_up if item.run.catch_up else pool.live).append(item)
+        self._wake.set()
+
+    def withdraw(self, run_ids: Iterable[str]) -> set[str]:
+        """Drop queued runs. Returns the ids of those that were here and had not begun to start."""
+        wanted = set(run_ids)
+        dropped: set[str] = set()
+        for pool in self._pools.values():
+            for line in (pool.live, pool.catch_up):
+                kept = [item for item in line if item.run.id not in wanted]
+                dropped |= {item.run.id for item in line} - {item.run.id for item in kept}
+                line.clear()
+                line.extend(kept)
+        return dropped
+
+    def drop_queued(self) -> int:
+        """Forget everything that has not started: its term is over. Returns how many runs that were."""
+        dropped = sum(len(pool.live) + len(pool.catch_up) for pool in self._pools.values())
+        for pool in self._pools.values():
+            pool.live.clear()
+            pool.catch_up.clear()
+        self._guard = None
+        return dropped
+
+    def starting_or_running(self) -> set[str]:
+        """Return the ids of runs whose start is under way or committed here."""
+        return self._starting | self._running.keys()
+
+    # --- the instance's side ---
+
+    @property
+    def running(self) -> Mapping[str, Attempt]:
+        return self._running
+
+    def end(self, run_id: str, outcome: Outcome) -> bool:
+        """End a running attempt with `outcome` (cancelled, abandoned). Returns whether it runs here."""
+        attempt = self._running.get(run_id)
+        if attempt is None:
+            return False
+        attempt.end(outcome)
+        return True
+
+    async def drain(self, timeout: float) -> bool:
+        """Wait until nothing runs here, at most `timeout` seconds. Returns whether that is so."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def abandon_all(self, reason: str, timeout: float) -> None:
+        """End everything that runs here, and wait for it at most `timeout` seconds."""
+        for run_id in list(self._running):
+            self.end(run_id, Outcome(state=RunState.ABANDONED, reason=reason))
+        await self.drain(timeout)
+
+    async def run(self) -> None:
+        """Start groups of runs as long as there are runs and places."""
+        try:
+            while True:
+                await self._wake.wait()
+                while True:
+                    await self._free.acquire()
+                    group = self._take_group()
+                    if not group:
+                        self._free.release()
+                        break
+                    self._spawn(self._start_group(group))
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    def _take_group(self) -> list[Ready]:
+        guard = self._guard
+        if guard is None or not guard.holds():
+            return []
+        group: list[Ready] = []
+        for pool in self._pools.values():
+            group.extend(pool.take(MOST_AT_ONCE - len(group)))
+        self._starting.update(item.run.id for item in group)
+        return group
+
+    def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _start_group(self, group: list[Ready]) -> None:
+        guard, token, started_at = self._guard, uuid.uuid4().hex, self._clock.now()
+        moved: set[str] = set()
+        try:
+            if guard is not None:
+                moved = await self._commit_start([item.run for item in group], token, started_at, guard)
+        finally:
+            self._free.release()
+            self._wake.set()
+        for item in group:
+            if item.run.id not in moved:
+                self._refused(item)
+        begun = [item for item in group if item.run.id in moved]
+        if begun and (guard is None or not guard.holds() or not self._may_start()):
+            await self._give_back(begun, token)
+        else:
+            await self._begin(begun, token)
+
+    def _refused(self, item: Ready) -> None:
+        """The ledger did not let it start: it was settled, adopted by another term, or is running already."""
+        self._starting.discard(item.run.id)
+        self._release_place(item)
+        self.on_refused(item.run)
+
+    async def _commit_start(
+        self, runs: list[Run], token: str, started_at: datetime, guard: TermGuard
+    ) -> set[str]:
+        """Move runs to running; ask again while the answer is unknown and the term lasts."""
+        start = Start(token=token, executor=self._executor, at=started_at)
+        backoff = Backoff(first=0.05, most=1.0)
+        while True:
+            try:
+                moved = set(await self._runs.start(runs, start))
+            except CronexecError as error:
+                self._log.warning("run.start_unclear", runs=len(runs), error=str(error))
+                if not guard.holds():
+                    return {run.id for run in runs}  # some may have been moved: to be given back
+                await asyncio.sleep(backoff.next())
+                continue
+            if len(moved) < len(runs):
+                self._log.warning("run.start_refused", runs=[run.id for run in runs if run.id not in moved])
+            return moved
+
+    async def _give_back(self, group: list[Ready], token: str) -> None:
+        """Return runs whose target never began, until the database has taken them back."""
+        backoff = Backoff()
+        for item in group:
+            self._starting.discard(item.run.id)
+            self._release_place(item)
+        run_ids = [item.run.id for item in group]
+        self._log.warning("run.given_back", runs=len(run_ids), first=run_ids[0])
+        while True:
+            try:
+                await self._runs.give_back(run_ids, token)
+            except CronexecError as error:
+                self._log.warning("run.give_back_delayed", runs=len(run_ids), error=str(error))
+                await asyncio.sleep(backoff.next())
+            else:
+                break
+        for item in group:
+            self.on_refused(item.run)
+
+    async def _begin(self, group: list[Ready], token: str) -> None:
+        breather = Breather(self._clock.monotonic)
+        for item in group:
+            attempt = Attempt(
+                run=item.run,
+                document=item.document,
+                token=token,
+                targets=self._targets,
+                clock=self._clock,
+                recorder=self._recorder,
+                log=self._log,
+            )
+            self._starting.discard(item.run.id)
+            self._running[item.run.id] = attempt
+            self._empty.clear()
+            attempt.start(lambda attempt, item=item: self._ended(attempt, item))
+            await breather.breathe()
+
+    def _ended(self, attempt: Attempt, item: Ready) -> None:
+        self._recorder.finish(
+            Finish(
+                run_id=item.run.id,
+                attempt=item.run.attempt,
+                token=attempt.token,
+                outcome=attempt.outcome,
+                started_at=attempt.started_at,
+                finished_at=self._clock.now(),
+            )
+        )
+        del self._running[item.run.id]
+        if attempt.kept_until is not None and not attempt.kept_until.done():
+            attempt.kept_until.add_done_callback(lambda _: self._release_place(item))
+        else:
+            self._release_place(item)
+        if not self._running:
+            self._empty.set()
+
+    def _release_place(self, item: Ready) -> None:
+        self._pools[self._targets.pool_of(item.document.target)].taken -= 1
+        self._wake.set()

@@ -1,0 +1,77 @@
+"""The heart: tells the others that this instance lives, and this instance whether they can still believe it.
+
+A beat is a counter that rises; observers time its changes on their own clocks. The instance itself counts from the start of its last acknowledged
+beat: once that is longer ago than `instance_lost_after`, others may have abandoned its runs, and it starts nothing any more.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+from cronexec.errors import CronexecError
+from cronexec.ports import InstanceRecord
+from cronexec.runtime.context import Context
+
+BEATS_PER_LOSS = 12
+
+
+class Heart:
+    """One beat every twelfth of `instance_lost_after`; each also measures the database's clock."""
+
+    def __init__(self, context: Context, *, state: Callable[[], str], running: Callable[[], int]) -> None:
+        self._context = context
+        self._state = state
+        self._running = running
+        self._lost_after = context.settings.instance_lost_after.total_seconds()
+        self._beaten_at: float | None = None
+        self._record = InstanceRecord(
+            executor=context.executor,
+            started_at=context.clock.now(),
+            beat_at=context.clock.now(),
+            handlers=context.targets.handlers(),
+            allow_shell=context.settings.allow_shell,
+            versions=context.versions,
+        )
+
+    def is_alive(self) -> bool:
+        """Whether the others still have every reason to believe in this instance."""
+        at = self._beaten_at
+        return at is not None and self._context.clock.monotonic() - at < self._lost_after
+
+    async def beat(self) -> None:
+        """Beat once; raises UnreachableError."""
+        started_at = self._context.clock.monotonic()
+        await self._context.store.terms.ping()  # measures the clock
+        offset_ms = self._context.clock.offset.total_seconds() * 1000
+        self._record = replace(
+            self._record,
+            beat=self._record.beat + 1,
+            beat_at=self._context.clock.now(),
+            state=self._state(),
+            running=self._running(),
+            handlers=self._context.targets.handlers(),
+            clock_offset_ms=round(offset_ms, 1),
+        )
+        await self._context.store.instances.beat(self._record)
+        self._beaten_at = started_at
+        if abs(offset_ms) > 1000:  # noqa: PLR2004  a second, in ms
+            self._context.log.warning("clock.offset", offset_ms=round(offset_ms), why="the database's clock counts")
+
+    async def run(self) -> None:
+        """Beat for ever; a beat that fails is tried again soon."""
+        interval = self._lost_after / BEATS_PER_LOSS
+        while True:
+            try:
+                await self.beat()
+            except CronexecError as error:
+                self._context.log.warning("instance.beat_failed", error=str(error))
+                await asyncio.sleep(min(interval, 1.0))
+            else:
+                await asyncio.sleep(interval)
+
+    async def leave(self) -> None:
+        """Take the record away: this instance has nothing running any more."""
+        try:
+            await self._context.store.instances.leave(self._context.executor.id)
+        except CronexecError as error:
+            self._context.log.warning("instance.leave_failed", error=str(error))

@@ -1,0 +1,250 @@
+"""One term, from the first baton to the last ack.
+
+```
+baton delivered ─▶ raise the epoch ─▶ adopt (first fenced write) ─▶ read what changed ─▶ tick, tick, tick … ─▶ end
+                     majority          queued runs get my epoch      jobs, unsettled runs
+```
+
+The term ends at the first doubt (invariant I5): the guard is told by the link, the fence, the watchdog, a crashed part, or whoever wants the
+baton handed over. Then, and always in this order: nothing more is claimed or started; what is queued is forgotten (the ledger has it, the next
+holder adopts it); the baton goes back, in good order when the link is healthy, by closing the connection otherwise. What runs, runs on.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from cronexec.domain.occupancy import Occupancy
+from cronexec.domain.run import Run, RunState
+from cronexec.domain.term import Term
+from cronexec.errors import CronexecError, TermLostError
+from cronexec.ports import BatonArrived, Batch, CommandArrived, Finish, Link, LinkLost
+from cronexec.runtime.baton import BatonKeeper
+from cronexec.runtime.committer import Committer
+from cronexec.runtime.context import Context
+from cronexec.runtime.dispatcher import Dispatcher, Ready
+from cronexec.runtime.guard import TermGuard
+from cronexec.runtime.inbox import Inbox
+from cronexec.runtime.jobs import JobTable
+from cronexec.runtime.reaper import Reaper
+from cronexec.runtime.recorder import Recorder
+from cronexec.runtime.scheduler import Scheduler
+from cronexec.runtime.service import Service, Wake
+from cronexec.runtime.stranded import Stranded
+
+CLEAN_ENDS = ("stopping", "released")
+LAST_TICK_TIMEOUT = 1.0
+
+
+class Holder:
+    """Holds one term. Made when a baton has arrived; `hold` returns when the term is over, with the reason."""
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        link: Link,
+        first: BatonArrived,
+        table: JobTable,
+        dispatcher: Dispatcher,
+        recorder: Recorder,
+    ) -> None:
+        self._context = context
+        self._link = link
+        self._table = table
+        self._dispatcher = dispatcher
+        self._recorder = recorder
+        self._started_at = context.clock.monotonic()
+        self._wake = Wake()
+        self._occupancy = Occupancy()
+        self.guard = TermGuard(
+            lease=context.settings.lease, monotonic=context.clock.monotonic, renewed_at=self._started_at
+        )
+        self._keeper = BatonKeeper(
+            first,
+            link=link,
+            publisher=context.publisher,
+            executor=context.executor,
+            guard=self.guard,
+            renew_interval=context.settings.baton_renew_interval,
+            log=context.log,
+        )
+        self._inbox = Inbox(
+            link=link,
+            publisher=context.publisher,
+            store=context.store,
+            log=context.log,
+            wake=self._wake.set,
+        )
+        self.term: Term | None = None
+        self._committer: Committer | None = None
+
+    @property
+    def committed_term(self) -> Term | None:
+        """The term as of its last fenced write; None before the first."""
+        return self._committer.term if self._committer else None
+
+    async def hold(self) -> str:
+        """Hold the term until it is over; the link is closed then. Returns the reason."""
+        pump = Service("link", self._pump, self._context.log)
+        pump.start(self.guard.end)
+        services: list[Service] = []
+        try:
+            self.term = await self._begin()
+            services = await self._serve(self.term)
+            await self.guard.wait_ended()
+        except TermLostError:
+            pass  # the guard knows why
+        except CronexecError as error:
+            self.guard.end(f"{type(error).__name__}: {error}")
+        finally:
+            self.guard.end("cancelled")
+            await self._finish([*services, pump])
+        return self.guard.reason or "ended"
+
+    async def _begin(self) -> Term:
+        """Raise the epoch: from its majority commit on, this instance is the holder."""
+        started_at = self._context.clock.monotonic()
+        term = await self._context.store.terms.raise_epoch(self._context.executor)
+        self.guard.renew(started_at)
+        lag = (self._context.clock.now() - term.watermark).total_seconds()
+        self._context.log.info("term.began", epoch=term.epoch, watermark=term.watermark.isoformat(), lag_s=round(lag, 3))
+        return term
+
+    async def _serve(self, term: Term) -> list[Service]:
+        """Adopt, read what changed, and start the parts of the term."""
+        context = self._context
+        self._committer = committer = Committer(
+            terms=context.store.terms, term=term, guard=self.guard, clock=context.clock, log=context.log
+        )
+        await committer.commit(Batch(until=term.watermark, revision=term.revision, adopt=True))
+        context.log.info(
+            "term.first_commit",
+            epoch=term.epoch,
+            after_ms=round((context.clock.monotonic() - self._started_at) * 1000, 1),
+        )
+        await self._link.take_commands()
+        unsettled = await self._read(term)
+        stranded = Stranded(targets=context.targets, log=context.log)
+        scheduler = Scheduler(
+            committer=committer,
+            table=self._table,
+            occupancy=self._occupancy,
+            dispatcher=self._dispatcher,
+            inbox=self._inbox,
+            stranded=stranded,
+            guard=self.guard,
+            clock=context.clock,
+            wake=self._wake,
+            log=context.log,
+        )
+        reaper = self._reaper(scheduler)
+        self._listen(scheduler, reaper)
+        await self._adopt(unsettled, scheduler, reaper)
+        services = [
+            Service("scheduler", scheduler.run, context.log),
+            Service("baton", self._keeper.run, context.log),
+            Service("reaper", reaper.run, context.log),
+        ]
+        for service in services:
+            service.start(self.guard.end)
+        return services
+
+    async def _read(self, term: Term) -> list[Run]:
+        """Read what this instance must know before its first decision; returns the unsettled runs."""
+        store = self._context.store
+        unsettled, beyond, _ = await asyncio.gather(
+            store.runs.unsettled(),
+            store.runs.beyond(term.watermark),
+            self._table.refresh(store.jobs, term.watermark),
+        )
+        self._table.skip_decided((entry.job, entry.until or entry.slot) for entry in beyond)
+        return unsettled
+
+    async def _adopt(self, unsettled: Sequence[Run], scheduler: Scheduler, reaper: Reaper) -> None:
+        """Continue the runs that are there already: those running elsewhere are watched, queued ones are ours now."""
+        running = [run for run in unsettled if run.state is RunState.RUNNING]
+        for run in running:
+            self._occupancy.occupy(run)
+        reaper.watch(run for run in running if run.id not in self._dispatcher.starting_or_running())
+        queued = [run for run in unsettled if run.state is RunState.QUEUED]
+        await scheduler.take_over(await self._with_documents(queued))
+        if unsettled:
+            self._context.log.info("run.adopted", queued=len(queued), running=len(running))
+
+    async def _with_documents(self, runs: Sequence[Run]) -> list[Ready]:
+        """Pair runs with the version of the job that they were claimed with."""
+        current = {(job.name, job.version): job.document for job in self._table.jobs.values()}
+        names = {run.job for run in runs if (run.job, run.version) not in current}
+        for name in names:
+            for version in await self._context.store.jobs.versions(name):
+                current[name, version.version] = version.document
+        return [Ready(run=run, document=current[run.job, run.version]) for run in runs]
+
+    def _reaper(self, scheduler: Scheduler) -> Reaper:
+        return Reaper(
+            self._context,
+            on_settled=lambda run: scheduler.settled(run.id),
+            on_returned=lambda run: self._take_back(run, scheduler),
+            submit=lambda settles: scheduler.submit(settles),
+        )
+
+    def _take_back(self, run: Run, scheduler: Scheduler) -> None:
+        """Adopt a run that was given back unstarted: the next fenced write does, and then it joins its job's line."""
+        scheduler.settled(run.id)
+        scheduler.submit(returned=[run.id])
+
+    def _listen(self, scheduler: Scheduler, reaper: Reaper) -> None:
+        def recorded(finishes: list[Finish]) -> None:
+            for finish in finishes:
+                scheduler.settled(finish.run_id)
+
+        async def adopted(run_ids: list[str]) -> None:
+            found = await self._context.store.runs.get_many(run_ids)
+            queued = [run for run in found.values() if run.state is RunState.QUEUED]
+            await scheduler.take_over(await self._with_documents(queued))
+
+        scheduler.on_adopted = adopted
+        self._recorder.on_recorded = recorded
+        self._dispatcher.on_refused = lambda run: reaper.watch([run])
+
+    async def _pump(self) -> None:
+        """Hand on what the link delivers, until it is lost or the term is over."""
+        while True:
+            event = await self._link.events()
+            match event:
+                case BatonArrived():
+                    self._keeper.arrived(event)
+                case CommandArrived():
+                    self._inbox.arrive(event)
+                case LinkLost(reason=reason):
+                    self.guard.end(f"link_lost: {reason}")
+                    return
+
+    async def _finish(self, services: list[Service]) -> None:
+        """End the term: no more claims and starts, then the baton goes back."""
+        reason = self.guard.reason or "ended"
+        self._wake.set()
+        for service in services[:1]:
+            await _settle_down(service)
+        dropped = self._dispatcher.drop_queued()
+        self._recorder.on_recorded = lambda _: None
+        self._dispatcher.on_refused = lambda _: None
+        if reason in CLEAN_ENDS:
+            await self._link.release()
+        else:
+            await self._link.close()
+        for service in services:
+            await service.stop()
+        self._inbox.close()
+        self._context.log.info(
+            "term.ended", epoch=self.term.epoch if self.term else None, reason=reason, queued_left=dropped
+        )
+
+
+async def _settle_down(service: Service) -> None:
+    """Let the scheduler finish the write that it is in: bounded, because the database may be what is gone."""
+    try:
+        async with asyncio.timeout(LAST_TICK_TIMEOUT):
+            await service.wait()
+    except TimeoutError:
+        await service.stop()

@@ -1,0 +1,174 @@
+"""The inbox: commands on their way from the queue into a fenced write, and their replies on the way back.
+
+Order is the queue's order; a command is applied once for each id: one whose id is in the audit log gets its recorded reply again. What cannot be
+parsed, or is not valid, is answered where that is possible and moved to the rejected queue with the reason before it is acked: a message
+is acked only when its effect, its reply or its rejection is safe. A command of a newer schema stays unacked in the hands of
+this holder, and so returns to the queue with its term, for a newer one.
+"""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cronexec.domain.apply import named_runs
+from cronexec.domain.command import (
+    Command,
+    ErrorCode,
+    NewerSchemaError,
+    command_identity,
+    error_reply,
+    parse_command,
+)
+from cronexec.domain.run import Run
+from cronexec.errors import CronexecError, InvalidDocumentError
+from cronexec.log import Log
+from cronexec.ports import AppliedCommand, CommandArrived, Link, Publisher, Store
+from cronexec.runtime.service import Backoff
+
+MOST_AT_ONCE = 256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Received:
+    """A valid command, and the message that it came in."""
+
+    command: Command
+    arrived: CommandArrived
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Commands ready to be applied in order, with the ledger entries they name; `repeated` have been answered before."""
+
+    commands: Sequence[Received]
+    runs: Mapping[str, Run]
+    repeated: Sequence[tuple[Received, Mapping[str, Any]]]
+
+
+class Inbox:
+    """Belongs to one term, and to the link that the commands came on."""
+
+    def __init__(
+        self, *, link: Link, publisher: Publisher, store: Store, log: Log, wake: Callable[[], None]
+    ) -> None:
+        self._link = link
+        self._publisher = publisher
+        self._store = store
+        self._log = log
+        self._wake = wake
+        self._waiting: deque[Received] = deque()
+        self._singly = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def arrive(self, arrived: CommandArrived) -> None:
+        """Take a message from the queue: validated before anything else looks at it."""
+        try:
+            command = parse_command(arrived.body)
+        except NewerSchemaError as error:
+            self._log.warning("command.newer_schema", schema=error.schema, why=str(error))
+        except InvalidDocumentError as error:
+            self._spawn(self._reject(arrived, str(error), error.problems[0].field or None))
+        else:
+            self._waiting.append(Received(command=command, arrived=arrived))
+            self._wake()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def prepare(self) -> Prepared:
+        """Take what has arrived, and look up what applying it needs."""
+        most = 1 if self._singly else MOST_AT_ONCE
+        self._singly = max(0, self._singly - 1)
+        taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+        if not taken:
+            return Prepared(commands=(), runs={}, repeated=())
+        try:
+            replies = await self._store.commands.replies([received.command.id for received in taken])
+            fresh = [received for received in taken if received.command.id not in replies]
+            wanted = [run_id for received in fresh for run_id in named_runs(received.command)]
+            runs = await self._store.runs.get_many(wanted) if wanted else {}
+        except CronexecError:
+            self.put_back(taken)
+            raise
+        repeated = [(one, replies[one.command.id]) for one in taken if one.command.id in replies]
+        return Prepared(commands=fresh, runs=runs, repeated=repeated)
+
+    def put_back(self, commands: Sequence[Received]) -> None:
+        """Return commands to the front, in their order: the write that carried them did not happen."""
+        self._waiting.extendleft(reversed(commands))
+
+    def put_back_singly(self, commands: Sequence[Received]) -> None:
+        """Return commands that could not be written together: each goes into a write of its own, so that the culprit is known."""
+        self.put_back(commands)
+        self._singly = len(commands)
+
+    def answer(self, answered: Sequence[tuple[Received, Mapping[str, Any]]]) -> None:
+        """Ack commands whose replies are recorded, and send these; a reply that is lost is given again when asked."""
+        if not answered:
+            return
+        self._link.ack_commands([received.arrived.tag for received, _ in answered])
+        self._spawn(self._send([(received.arrived, reply) for received, reply in answered]))
+
+    def refuse(self, received: Received, message: str) -> None:
+        """Reject a valid command that the database will never take."""
+        self._spawn(self._reject(received.arrived, message, None, code=ErrorCode.UNWRITABLE))
+
+    def close(self) -> None:
+        """The term is over: unanswered messages go back to the queue with the link."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _send(self, replies: Sequence[tuple[CommandArrived, Mapping[str, Any]]]) -> None:
+        wanted = [(arrived, reply) for arrived, reply in replies if arrived.reply_to]
+        try:
+            await asyncio.gather(*(self._reply(arrived, reply) for arrived, reply in wanted))
+        except CronexecError as error:
+            self._log.warning("command.reply_not_sent", replies=len(wanted), error=str(error))
+
+    async def _reply(self, arrived: CommandArrived, reply: Mapping[str, Any]) -> None:
+        if arrived.reply_to:
+            body = json.dumps(reply).encode()
+            await self._publisher.reply(arrived.reply_to, arrived.correlation_id, body)
+
+    async def _reject(
+        self,
+        arrived: CommandArrived,
+        message: str,
+        field: str | None,
+        code: ErrorCode = ErrorCode.INVALID,
+    ) -> None:
+        self._log.warning("command.rejected", code=code.value, field=field, why=message, user=arrived.user)
+        backoff = Backoff()
+        while True:
+            try:
+                await self._publisher.reject(arrived, code=code.value, message=message, field=field)
+                break
+            except CronexecError as error:
+                # Not acked: should the term end first, it comes back with the next one.
+                self._log.warning("command.reject_delayed", error=str(error))
+                await asyncio.sleep(backoff.next())
+        self._link.ack_commands([arrived.tag])
+        reply = error_reply(command_identity(arrived.body), code.value, message, field)
+        await self._send([(arrived, reply)])
+
+    def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def applied(received: Received, reply: Mapping[str, Any], *, at: Any, epoch: int) -> AppliedCommand:
+    """Return the audit record of a command and the reply it gets."""
+    return AppliedCommand(
+        id=received.command.id,
+        type=received.command.type,
+        received_at=at,
+        reply=reply,
+        document=json.loads(received.arrived.body),
+        issued_by=received.command.issued_by,
+        user=received.arrived.user,
+        epoch=epoch,
+    )

@@ -1,0 +1,217 @@
+"""An instance's runtime: its parts, started and stopped in the right order.
+
+```
+Instance ── Candidate ── Holder ── Scheduler, BatonKeeper, Reaper, Inbox      (one term)
+   │ └────── Observer, JobTable                                               (every instance, always)
+   ├──────── Dispatcher ── Attempt …, Recorder                                (runs outlive terms)
+   └──────── Heart, Watchdog
+```
+
+Stopping: the baton first, so that the next holder decides the next slot; then what runs here finishes, up to `shutdown_grace`; what remains
+is recorded `abandoned reason=shutdown`; outcomes are flushed; the heartbeat goes last, because a draining instance is alive (invariant I8).
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from cronexec.domain.run import Outcome, RunState
+from cronexec.errors import CronexecError
+from cronexec.runtime.candidate import Candidate
+from cronexec.runtime.context import Context
+from cronexec.runtime.dispatcher import Dispatcher
+from cronexec.runtime.heart import Heart
+from cronexec.runtime.jobs import JobTable
+from cronexec.runtime.observer import Observer
+from cronexec.runtime.recorder import Recorder
+from cronexec.runtime.service import Backoff, Service
+from cronexec.runtime.watchdog import Watchdog
+from cronexec.settings import Settings
+
+CANCEL_INTERVAL = 1.0
+FLUSH_TIMEOUT = 10.0
+KILL_TIMEOUT = 15.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """What an instance knows of itself and of the schedule; lag and ages in seconds."""
+
+    state: str
+    instance: str
+    epoch: int | None
+    holder: str | None
+    lag_s: float | None
+    running: int
+    database: str
+    broker: str
+
+    @property
+    def ok(self) -> bool:
+        return self.database == "ok" and self.broker == "ok"
+
+
+class Instance:
+    """Made and started on the engine's event loop."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.table = JobTable(context.clock.monotonic)
+        self.recorder = Recorder(runs=context.store.runs, log=context.log)
+        self.heart = Heart(context, state=self._state, running=lambda: len(self.dispatcher.running))
+        self.dispatcher = Dispatcher(
+            executor=context.executor,
+            runs=context.store.runs,
+            targets=context.targets,
+            recorder=self.recorder,
+            clock=context.clock,
+            places=_places(context.settings),
+            may_start=self.heart.is_alive,
+            log=context.log,
+        )
+        self.observer = Observer(context, self.table)
+        self.candidate = Candidate(
+            context,
+            table=self.table,
+            observer=self.observer,
+            dispatcher=self.dispatcher,
+            recorder=self.recorder,
+        )
+        self.watchdog = Watchdog(
+            self.candidate,
+            limit=context.settings.lease,
+            monotonic=context.clock.monotonic,
+            log=context.log,
+        )
+        self._draining = False
+        self._competing: Service | None = None
+        self._services: list[Service] = []
+        self._boot: Service | None = None
+
+    def start(self) -> None:
+        """Start in the background: neither server needs to answer yet."""
+        self._boot = Service("boot", self._start_parts, self._context.log)
+        self._boot.start()
+
+    async def _start_parts(self) -> None:
+        await self._prepare()
+        parts = [
+            ("heart", self.heart.run),
+            ("observer", self.observer.run),
+            ("recorder", self.recorder.run),
+            ("dispatcher", self.dispatcher.run),
+            ("cancels", self._watch_cancels),
+            ("pulse", self._pulse),
+        ]
+        self._services = [Service(name, run, self._context.log) for name, run in parts]
+        self.watchdog.start()
+        for service in self._services:
+            service.start(self.candidate.end_term)
+        if self._context.settings.candidate and not self._draining:
+            self._competing = Service("candidate", self.candidate.run, self._context.log)
+            self._competing.start()
+
+    async def _prepare(self) -> None:
+        """Make what is missing in the database, however long it takes until it answers; the creator inserts the first baton."""
+        backoff = Backoff()
+        said = ""
+        while True:
+            try:
+                if await self._context.store.terms.prepare():
+                    await self.candidate.insert_first_baton()
+                await self.heart.beat()
+            except CronexecError as error:
+                if str(error) != said:
+                    self._context.log.warning("instance.waiting", why=str(error))
+                    said = str(error)
+                self.candidate.problem = said
+                await asyncio.sleep(backoff.next())
+            else:
+                self.candidate.problem = None
+                return
+
+    async def stop(self, grace: float) -> bool:
+        """Hand over, finish what runs within `grace` seconds, record the rest. Returns whether nothing was cut off."""
+        self._draining = True
+        self.candidate.stop()
+        if self._competing is not None:
+            await self._competing.wait()
+        finished = await self.dispatcher.drain(grace)
+        if not finished:
+            self._context.log.error("run.abandoned", runs=list(self.dispatcher.running), reason="shutdown")
+            await self.dispatcher.abandon_all("shutdown", KILL_TIMEOUT)
+        await self._shut_down()
+        return finished
+
+    async def stop_now(self) -> None:
+        """End at once: the connections close, the broker hands over, what runs here is abandoned."""
+        await self.stop(grace=0.0)
+
+    async def _shut_down(self) -> None:
+        if self._boot is not None:
+            await self._boot.stop()
+        if self._services:
+            left = await self.recorder.flush(FLUSH_TIMEOUT)
+            if left:
+                self._context.log.error("run.outcomes_lost", runs=left)
+        for service in self._services:
+            await service.stop()
+        self.watchdog.stop()
+        if self._services:
+            await self.heart.leave()
+
+    def health(self) -> Health:
+        """Return what is known right now, without asking anybody."""
+        record = self.observer.record
+        holder = self.candidate.holder
+        term = holder.committed_term if holder else None
+        lag = (self._context.clock.now() - term.watermark).total_seconds() if term else None
+        return Health(
+            state=self._state(),
+            instance=self._context.executor.name,
+            epoch=term.epoch if term else record.epoch if record else None,
+            holder=self._context.executor.name if term else record.holder_name if record else None,
+            lag_s=lag if term else record.lag.total_seconds() if record else None,
+            running=len(self.dispatcher.running),
+            database="ok" if self._services and self.observer.failing_since is None else "unreachable",
+            broker=self.candidate.problem or "ok",
+        )
+
+    def _state(self) -> str:
+        if self._draining:
+            return "draining"
+        if self.candidate.holder is not None:
+            return "holder"
+        return "standby" if self.candidate.problem is None else "waiting"
+
+    async def _pulse(self) -> None:
+        """Tell the watchdog that the loop turns."""
+        while True:
+            self.watchdog.beat()
+            await asyncio.sleep(0.5)
+
+    async def _watch_cancels(self) -> None:
+        """End runs of this instance that somebody marked in the ledger."""
+        while True:
+            await asyncio.sleep(CANCEL_INTERVAL)
+            if not self.dispatcher.running:
+                continue
+            try:
+                requests = await self._context.store.runs.cancel_requests(self._context.executor.id)
+            except CronexecError as error:
+                self._context.log.warning("run.cancels_not_read", error=str(error))
+                continue
+            for run_id, who in requests:
+                outcome = Outcome(state=RunState.CANCELLED, reason=f"cancelled by {who}")
+                if self.dispatcher.end(run_id, outcome):
+                    self._context.log.info("run.cancelling", run=run_id, by=who)
+
+
+def _places(settings: Settings) -> dict[str, int]:
+    """Return how many runs of each pool may run at once on this instance (`Targets.pool_of` names the pools)."""
+    return {
+        "handlers": settings.max_running_handlers,
+        "async_handlers": settings.max_running_async_handlers,
+        "shell": settings.max_running_shell,
+        "webhooks": settings.max_running_webhooks,
+        "publishes": settings.max_running_publishes,
+    }

@@ -1,0 +1,101 @@
+"""The recorder: writes what executors know (outcomes and progress) into the ledger, in bulk, until the database has it.
+
+It belongs to the instance, not to a term: an outcome is a compare-and-set on (run, attempt, token), so it is right whoever holds the baton by
+now, and however late it comes. A database that is away delays outcomes and loses none while the process lives.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from cronexec.domain.run import Progress
+from cronexec.errors import CronexecError
+from cronexec.log import Log
+from cronexec.ports import Finish, RunStore
+from cronexec.runtime.service import Backoff, Wake
+
+MOST_AT_ONCE = 500
+PROGRESS_INTERVAL = 0.5
+
+
+class Recorder:
+    """Collects outcomes; `on_recorded` is told which the ledger has now."""
+
+    def __init__(self, *, runs: RunStore, log: Log) -> None:
+        self._runs = runs
+        self._log = log
+        self._finishes: deque[Finish] = deque()
+        self._progress: dict[tuple[str, str], Progress] = {}
+        self._wake = Wake()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.on_recorded: Callable[[list[Finish]], None] = lambda _: None
+        self.dropped = 0
+
+    def finish(self, finish: Finish) -> None:
+        """Take an outcome; it is written soon, and retried until it is."""
+        self._progress.pop((finish.run_id, finish.token), None)
+        self._finishes.append(finish)
+        self._idle.clear()
+        self._wake.set()
+
+    def progress(self, run_id: str, token: str, progress: Progress) -> None:
+        """Take the latest progress of a run; of several within half a second only the last is written."""
+        self._progress[run_id, token] = progress
+
+    async def run(self) -> None:
+        """Write outcomes as they come, and progress every half second."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._write_finishes())
+            group.create_task(self._write_progress())
+
+    async def flush(self, timeout: float) -> int:
+        """Wait until everything is written, at most `timeout` seconds. Returns how many outcomes are not."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+        return len(self._finishes)
+
+    async def _write_finishes(self) -> None:
+        backoff = Backoff()
+        while True:
+            if not self._finishes:
+                self._idle.set()
+                await self._wake.wait()
+                continue
+            group = [self._finishes[i] for i in range(min(MOST_AT_ONCE, len(self._finishes)))]
+            try:
+                missed = set(await self._runs.finish(group))
+            except CronexecError as error:
+                self._log.warning("run.outcome_delayed", runs=len(group), error=str(error))
+                await asyncio.sleep(backoff.next())
+                continue
+            backoff.reset()
+            for finish in group:
+                self._finishes.popleft()
+                if finish.run_id in missed:
+                    self._report_missed(finish)
+            self.on_recorded(group)
+
+    def _report_missed(self, finish: Finish) -> None:
+        self.dropped += 1
+        self._log.error(
+            "run.outcome_refused",
+            run=finish.run_id,
+            attempt=finish.attempt,
+            outcome=finish.outcome.state.value,
+            why="the ledger has another start of this run, or its end already",
+        )
+
+    async def _write_progress(self) -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_INTERVAL)
+            if not self._progress:
+                continue
+            latest, self._progress = self._progress, {}
+            try:
+                await self._runs.progress(latest)
+            except CronexecError as error:
+                self._log.warning("run.progress_not_written", runs=len(latest), error=str(error))

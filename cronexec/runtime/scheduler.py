@@ -1,0 +1,329 @@
+"""The scheduler: the tick of one term. Everything that the holder decides goes through it, and is written in one fenced transaction a tick.
+
+```
+wait (next slot | a command | something settled | one second)
+  └▶ complete the plan ─▶ decide: slots due up to `until`, then commands ─▶ one fenced write ─▶ start, ack, reply ─▶ next slots
+```
+
+- Nothing starts before its claim is committed by a majority. What arrives while a write is in flight travels together in the next.
+- Slots are decided before commands, so that a changed job's old version has accounted for everything up to the change (I1).
+- A large catch-up is cut into several writes in the order of time, with no job change in between. The watermark then stays below what is
+  undecided; what was written beyond it is found again by `RunStore.beyond` should the term end half-way.
+- An idle holder commits once a second: its `seq` is the sign of life that standbys watch.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from cronexec.domain.apply import Effects, Situation, apply
+from cronexec.domain.job import Job
+from cronexec.domain.ledger import Claiming, Settle, claim
+from cronexec.domain.occupancy import Occupancy
+from cronexec.domain.plan import Due
+from cronexec.domain.run import Outcome, Run, RunState
+from cronexec.errors import DuplicateEntryError, UnreachableError, UnwritableError
+from cronexec.log import Log
+from cronexec.ports import AppliedCommand, Batch, Clock
+from cronexec.runtime.committer import Committer
+from cronexec.runtime.dispatcher import Dispatcher, Ready
+from cronexec.runtime.guard import TermGuard
+from cronexec.runtime.inbox import Inbox, Received, applied
+from cronexec.runtime.jobs import JobTable
+from cronexec.runtime.service import Breather, Wake
+from cronexec.runtime.stranded import Stranded
+
+IDLE_INTERVAL = 1.0
+MOST_ENTRIES = 10_000
+SECOND = timedelta(seconds=1)
+
+
+@dataclass(kw_only=True)
+class _Decision:
+    """One tick's decision, on its way into a batch."""
+
+    until: datetime
+    watermark: datetime
+    revision: int
+    due: list[Due] = field(default_factory=list)
+    entries: list[Run] = field(default_factory=list)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    effects: list[tuple[Received, Effects]] = field(default_factory=list)
+    records: list[AppliedCommand] = field(default_factory=list)
+    settles: tuple[Settle, ...] = ()
+    returned: list[str] = field(default_factory=list)
+
+    def batch(self) -> Batch:
+        effects = [effects for _, effects in self.effects]
+        cancels: dict[str, str] = {}
+        for effect in effects:
+            cancels |= effect.cancels
+        return Batch(
+            until=self.watermark,
+            revision=self.revision,
+            entries=self.entries,
+            jobs=list(self.jobs.values()),
+            versions=[version for effect in effects for version in effect.versions],
+            settles=[*self.settles, *(settle for effect in effects for settle in effect.settles)],
+            closes=[close for effect in effects for close in effect.closes],
+            cancels=cancels,
+            commands=self.records,
+            adopt=bool(self.returned),
+        )
+
+
+class Scheduler:
+    """Belongs to one term."""
+
+    def __init__(
+        self,
+        *,
+        committer: Committer,
+        table: JobTable,
+        occupancy: Occupancy,
+        dispatcher: Dispatcher,
+        inbox: Inbox,
+        stranded: Stranded,
+        guard: TermGuard,
+        clock: Clock,
+        wake: Wake,
+        log: Log,
+    ) -> None:
+        self._committer = committer
+        self._table = table
+        self._occupancy = occupancy
+        self._dispatcher = dispatcher
+        self._inbox = inbox
+        self._stranded = stranded
+        self._guard = guard
+        self._clock = clock
+        self._wake = wake
+        self._log = log
+        self._unsettled: dict[str, Ready] = {}
+        self._settles: list[Settle] = []
+        self._returned: list[str] = []
+        self.on_adopted: Callable[[list[str]], Awaitable[None]] | None = None
+
+    def submit(self, settles: Iterable[Settle] = (), *, returned: Iterable[str] = ()) -> None:
+        """Have the next fenced write carry these: moves of runs, and the adoption of runs that came back unstarted."""
+        self._settles.extend(settles)
+        self._returned.extend(returned)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Tick until the term is over (TermLostError ends it too)."""
+        while self._guard.holds():
+            await self.tick()
+            await self._wake.wait(self._pause())
+
+    def _pause(self) -> float:
+        """Return the seconds until there is something to do: at most one."""
+        if self._inbox or not self._table.plan.is_complete():
+            return 0.0
+        next_at = self._table.plan.next_at()
+        until_next = (next_at - self._clock.now()).total_seconds() if next_at else IDLE_INTERVAL
+        return min(max(until_next, 0.0), IDLE_INTERVAL)
+
+    async def tick(self) -> None:
+        """Decide and write everything up to now."""
+        until = max(_milliseconds(self._clock.now()), self._committer.term.watermark)
+        await self._table.complete()
+        due = self._table.plan.due(until)
+        breather = Breather(self._clock.monotonic)
+        while True:
+            decision = self._decision(until)
+            rest = await self._claim(decision, due, until, breather)
+            if rest:
+                decision.watermark = max(self._committer.term.watermark, rest[0].first - SECOND)
+            else:
+                await self._apply_commands(decision)
+            await self._write(decision)
+            if not rest:
+                return
+            due = rest
+
+    def _decision(self, until: datetime) -> _Decision:
+        settles, self._settles = (*self._settles, *self._stranded.expired(until)), []
+        returned, self._returned = self._returned, []
+        return _Decision(
+            until=until,
+            watermark=until,
+            revision=self._committer.term.revision,
+            settles=tuple(settles),
+            returned=returned,
+        )
+
+    async def _claim(
+        self, decision: _Decision, due: list[Due], until: datetime, breather: Breather
+    ) -> list[Due]:
+        """Decide due jobs, earliest first, until the write is full. Returns the jobs left for the next."""
+        claiming = Claiming(epoch=self._committer.term.epoch, until=until, judged_at=until)
+        for index, item in enumerate(due):
+            if len(decision.entries) >= MOST_ENTRIES:
+                return due[index:]
+            unavailable = self._stranded.why(item.job.document)
+            for entry in claim(item, claiming, self._occupancy, unavailable=unavailable):
+                decision.entries.append(entry)
+                await breather.breathe()
+            decision.due.append(item)
+        return []
+
+    async def _apply_commands(self, decision: _Decision) -> None:
+        try:
+            prepared = await self._inbox.prepare()
+        except UnreachableError as error:
+            self._log.warning("command.lookup_failed", error=str(error))
+            return
+        self._inbox.answer(prepared.repeated)
+        runs = dict(prepared.runs)
+        jobs = _Overlay(self._table.jobs)
+        breather = Breather(self._clock.monotonic)
+        for received in prepared.commands:
+            try:
+                effects = self._apply(received, decision, jobs, runs)
+            except Exception as error:  # one poisonous command must not end the term, and the next one, and the next
+                self._log.exception("command.crashed", type=received.command.type, id=received.command.id)
+                self._inbox.refuse(received, f"it could not be applied: {type(error).__name__}: {error}")
+                continue
+            self._log.info(
+                "command.applied",
+                type=received.command.type,
+                id=received.command.id,
+                ok=effects.reply["ok"],
+                issued_by=received.command.issued_by,
+            )
+            await breather.breathe()
+
+    def _apply(
+        self,
+        received: Received,
+        decision: _Decision,
+        jobs: "_Overlay",
+        runs: dict[str, Run],
+    ) -> Effects:
+        situation = Situation(
+            at=decision.until,
+            epoch=self._committer.term.epoch,
+            revision=decision.revision,
+            jobs=jobs,
+            occupancy=self._occupancy,
+            runs=runs,
+        )
+        effects = apply(received.command, situation)
+        if effects.job is not None:
+            jobs[effects.job.name] = decision.jobs[effects.job.name] = effects.job
+            decision.revision = effects.job.revision
+        decision.entries.extend(effects.entries)
+        runs |= {entry.id: entry for entry in effects.entries}
+        decision.effects.append((received, effects))
+        decision.records.append(
+            applied(received, effects.reply, at=decision.until, epoch=self._committer.term.epoch)
+        )
+        return effects
+
+    async def _write(self, decision: _Decision) -> None:
+        """Write the decision, without what the database says is there already or will never take."""
+        while True:
+            try:
+                await self._committer.commit(decision.batch())
+            except DuplicateEntryError as error:
+                known = set(error.run_ids)
+                self._log.error("run.already_claimed", runs=sorted(known)[:10], count=len(known))  # noqa: TRY400
+                decision.entries = [entry for entry in decision.entries if entry.id not in known]
+            except UnwritableError as error:
+                if not decision.effects:
+                    raise
+                self._refuse_unwritable(decision, str(error))
+            else:
+                break
+        await self._committed(decision)
+
+    def _refuse_unwritable(self, decision: _Decision, why: str) -> None:
+        """Take the commands out of a write that the database refuses; alone, the culprit is known and rejected."""
+        received = [one for one, _ in decision.effects]
+        if len(received) == 1:
+            self._inbox.refuse(received[0], why)
+        else:
+            self._inbox.put_back_singly(received)
+        added = {entry.id for _, effects in decision.effects for entry in effects.entries}
+        decision.entries = [entry for entry in decision.entries if entry.id not in added]
+        decision.effects, decision.records, decision.jobs = [], [], {}
+        decision.revision = self._committer.term.revision
+
+    async def _committed(self, decision: _Decision) -> None:
+        """Now, and only now, act on the decision: start runs, answer commands, go on with the plan."""
+        for job in decision.jobs.values():
+            self._table.put(job, after=decision.until)
+            self._table.revision = max(self._table.revision, job.revision)
+        self._table.plan.resume(decision.due, after=decision.until)
+        await self._offer(decision.entries)
+        for _, effects in decision.effects:
+            self._drop_cancelled(effects.settles)
+            for run_id, who in effects.cancels.items():
+                self._dispatcher.end(run_id, Outcome(state=RunState.CANCELLED, reason=f"cancelled by {who}"))
+        self._drop_cancelled(decision.settles)
+        if decision.returned and self.on_adopted is not None:
+            await self.on_adopted(decision.returned)
+        self._inbox.answer([(received, effects.reply) for received, effects in decision.effects])
+        if any(effects.release for _, effects in decision.effects):
+            self._guard.end("released")
+
+    async def _offer(self, entries: Iterable[Run]) -> None:
+        """Hand claimed runs to the dispatcher, or to the line of their job."""
+        queued = (entry for entry in entries if entry.state is RunState.QUEUED)
+        await self.take_over([Ready(run=run, document=self._table.jobs[run.job].document) for run in queued])
+
+    async def take_over(self, queued: Iterable[Ready]) -> None:
+        """Take queued runs of this term in: those that nothing holds back start, the others wait for their job's line."""
+        ready: list[Ready] = []
+        breather = Breather(self._clock.monotonic)
+        for item in queued:
+            self._unsettled[item.run.id] = item
+            if self._occupancy.enter(item.run, item.document.overlap):
+                ready.append(item)
+            await breather.breathe()
+        self._release(ready)
+
+    def _release(self, ready: Iterable[Ready]) -> None:
+        able = [item for item in ready if not self._stranded.keep(item)]
+        if able:
+            self._dispatcher.offer(able, self._guard)
+
+    def _drop_cancelled(self, settles: Iterable[Settle]) -> None:
+        """Forget queued runs that the write has settled. One that is starting was not settled, or will not start: its end tells."""
+        queued = [settle.run_id for settle in settles if settle.expected is RunState.QUEUED]
+        if not queued:
+            return
+        self._stranded.drop(queued)
+        here = self._dispatcher.starting_or_running()
+        self._dispatcher.withdraw(queued)
+        for run_id in queued:
+            if run_id not in here:
+                self.settled(run_id)
+
+    def settled(self, run_id: str) -> None:
+        """Take note that a run is over: the next of its job may start."""
+        self._unsettled.pop(run_id, None)
+        released = self._occupancy.settle(run_id)
+        if released is not None and (item := self._unsettled.get(released.id)) is not None:
+            self._release([item])
+
+
+class _Overlay(dict[str, Job]):
+    """The jobs as they will be after the commands that were applied so far."""
+
+    def __init__(self, below: Mapping[str, Job]) -> None:
+        super().__init__()
+        self._below = below
+
+    def __missing__(self, name: str) -> Job:
+        return self._below[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name) or self._below.get(name, default)
+
+
+def _milliseconds(instant: datetime) -> datetime:
+    return instant - timedelta(microseconds=instant.microsecond % 1000)
+

@@ -1,0 +1,100 @@
+"""Services: every loop of the runtime has the same shape. It starts once, stops when asked, and its crash is loud.
+
+A `Service` runs one coroutine; `stop` asks it to end, waits for it, and may be called any number of times. An unexpected error is logged and
+kept for `crashed`, so that the owner (the instance) can end what depends on it instead of carrying on half alive.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+from cronexec.log import Log
+
+
+class Wake:
+    """A wake-up that cannot be lost: set before the wait began, it ends the wait at once."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait for `set`, at most `timeout` seconds, and take it. Returns whether it was set."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True
+
+
+class Service:
+    """One coroutine with a name, a stop and a visible crash."""
+
+    def __init__(self, name: str, run: Callable[[], Awaitable[None]], log: Log) -> None:
+        self.name = name
+        self._run = run
+        self._log = log
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, on_crash: Callable[[str], None] | None = None) -> None:
+        """Start the loop; `on_crash` is told the sentence when it ends by an error of its own."""
+        if self._task is not None:
+            raise RuntimeError(f"the service {self.name} was started twice")
+        self._task = asyncio.create_task(self._guarded(on_crash), name=f"cronexec-{self.name}")
+
+    async def _guarded(self, on_crash: Callable[[str], None] | None) -> None:
+        try:
+            await self._run()
+        except Exception as error:
+            self._log.exception("service.crashed", service=self.name)
+            if on_crash is not None:
+                on_crash(f"{self.name}: {type(error).__name__}: {error}")
+
+    async def stop(self) -> None:
+        """Cancel the loop and wait until it has ended. Idempotent."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def wait(self) -> None:
+        """Wait until the loop has ended by itself."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+
+class Backoff:
+    """Waits that grow, with full jitter: a thousand instances must not come back in step."""
+
+    def __init__(self, *, first: float = 0.1, most: float = 15.0) -> None:
+        self._first = first
+        self._most = most
+        self._tries = 0
+
+    def reset(self) -> None:
+        self._tries = 0
+
+    def next(self) -> float:
+        """Return the seconds to wait before the next try."""
+        ceiling = min(self._most, self._first * 2**self._tries)
+        self._tries = min(self._tries + 1, 30)
+        return random.uniform(self._first / 2, ceiling)  # noqa: S311  jitter, not a secret
+
+
+class Breather:
+    """Gives the event loop a turn when the caller has held it for a slice, so that nothing holds it over 10 ms."""
+
+    def __init__(self, monotonic: Callable[[], float], slice_s: float = 0.004) -> None:
+        self._monotonic = monotonic
+        self._slice = slice_s
+        self._since = monotonic()
+
+    async def breathe(self) -> None:
+        """Yield if the slice is used up."""
+        if self._monotonic() - self._since > self._slice:
+            await asyncio.sleep(0)
+            self._since = self._monotonic()

@@ -1,0 +1,74 @@
+"""Runs that the holder cannot execute: a handler that is not registered here, shell targets that are not allowed.
+
+They wait, visibly (`queued reason=target_unavailable`), for a holder that can; after the job's misfire grace they fail. An operator is warned
+the first time a job is found so.
+"""
+
+import heapq
+from collections.abc import Iterable
+from datetime import datetime
+
+from cronexec.domain.job import JobDocument
+from cronexec.domain.ledger import Settle
+from cronexec.domain.run import Outcome, RunState
+from cronexec.log import Log
+from cronexec.runtime.dispatcher import Ready
+from cronexec.targets import Targets
+
+REASON = "target_unavailable"
+
+
+class Stranded:
+    """Belongs to one term: the next holder tries again."""
+
+    def __init__(self, *, targets: Targets, log: Log) -> None:
+        self._targets = targets
+        self._log = log
+        self._waiting: dict[str, Ready] = {}
+        self._deadlines: list[tuple[datetime, str]] = []
+        self._warned: set[str] = set()
+
+    def why(self, document: JobDocument) -> str | None:
+        """Return the reason that runs of the job carry while they wait, or None if this instance can execute them."""
+        problem = self._targets.unavailable(document.target)
+        if problem is None:
+            return None
+        if document.name not in self._warned:
+            self._warned.add(document.name)
+            self._log.warning("job.target_unavailable", job=document.name, why=problem)
+        return REASON
+
+    def keep(self, item: Ready) -> bool:
+        """Take a run that cannot be executed here; returns False for one that can."""
+        if self.why(item.document) is None:
+            return False
+        self._waiting[item.run.id] = item
+        begun_at = item.run.claimed_at or item.run.slot
+        heapq.heappush(self._deadlines, (begun_at + item.document.misfire.grace, item.run.id))
+        return True
+
+    def drop(self, run_ids: Iterable[str]) -> None:
+        """Forget runs that were settled otherwise."""
+        for run_id in run_ids:
+            self._waiting.pop(run_id, None)
+
+    def expired(self, now: datetime) -> tuple[Settle, ...]:
+        """Take out the runs that waited longer than their grace: they fail."""
+        failed: list[Settle] = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, run_id = heapq.heappop(self._deadlines)
+            if (item := self._waiting.pop(run_id, None)) is not None:
+                failed.append(self._failure(item, now))
+        return tuple(failed)
+
+    def _failure(self, item: Ready, now: datetime) -> Settle:
+        problem = self._targets.unavailable(item.document.target) or "it became available too late"
+        self._log.error("run.target_unavailable", run=item.run.id, why=problem)
+        outcome = Outcome(state=RunState.FAILED, reason=REASON, error=problem)
+        return Settle(
+            run_id=item.run.id,
+            attempt=item.run.attempt,
+            expected=RunState.QUEUED,
+            outcome=outcome,
+            at=now,
+        )
