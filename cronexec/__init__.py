@@ -7,3 +7,28 @@ Guaranteed: every slot of every job is in the ledger exactly once, as a run or a
 or the servers; an attempt starts at most once; what is lost, late or refused is visible. Not guaranteed: that a side effect happens exactly
 once. A run whose instance vanished while it ran is recorded `abandoned`; it may or may not have had its effect.
 """
+
+from cronexec.app import AsyncCronexec, Cronexec
+from cronexec.errors import (
+    CronexecError,
+    InvalidDocumentError,
+    NotYetAppliedError,
+    RefusedError,
+    SettingsError,
+    UnreachableError,
+)
+from cronexec.settings import Settings
+from cronexec.targets.handler import Run
+
+__all__ = [
+    "AsyncCronexec",
+    "Cronexec",
+    "CronexecError",
+    "InvalidDocumentError",
+    "NotYetAppliedError",
+    "RefusedError",
+    "Run",
+    "Settings",
+    "SettingsError",
+    "UnreachableError",
+]
