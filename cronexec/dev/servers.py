@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -67,7 +67,10 @@ class Servers:
 
 
 def _side_by_side(actions: Sequence[Callable[[], object]]) -> None:
-    """Call all actions at the same time and wait for each of them; raises the first error."""
-    with ThreadPoolExecutor(max(len(actions), 1)) as pool:
-        for done in [pool.submit(action) for action in actions]:
+    """Call all actions at the same time; raises the first error at once, while others may be at it still."""
+    pool = ThreadPoolExecutor(max(len(actions), 1))
+    try:
+        for done in as_completed([pool.submit(action) for action in actions]):
             done.result()
+    finally:
+        pool.shutdown(wait=False)

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-ETC = Path("/etc/apt")
 ONE_LINE = re.compile(r"^\s*deb\s+(?:\[(?P<options>[^]]*)]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s")
 DEBIAN = re.compile(r"^(bullseye|bookworm|trixie|oldoldstable|oldstable|stable)\b")
 
@@ -36,11 +35,11 @@ def deb822_sources(text: str) -> Iterator[Source]:
             yield from ((uri, suite, keyring) for suite in fields.get("suites", []))
 
 
-def machine_sources() -> Iterator[Source]:
-    for path in [ETC / "sources.list", *sorted((ETC / "sources.list.d").glob("*.list"))]:
+def sources_in(etc: Path) -> Iterator[Source]:
+    for path in [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*.list"))]:
         if path.is_file():
             yield from one_line_sources(path.read_text())
-    for path in sorted((ETC / "sources.list.d").glob("*.sources")):
+    for path in sorted((etc / "sources.list.d").glob("*.sources")):
         yield from deb822_sources(path.read_text())
 
 
@@ -56,6 +55,6 @@ def bullseye_lines(sources: Iterator[Source]) -> list[str]:
 
 
 if __name__ == "__main__":
-    found = bullseye_lines(machine_sources())
+    found = bullseye_lines(sources_in(Path("/etc/apt")))
     print("\n".join(found))  # noqa: T201  its purpose
     sys.exit(0 if found else 1)

@@ -37,8 +37,9 @@ get_mongod() {
         can_apt || give_up "mongod is here but lacks libcurl.so.4: install it (Debian: apt-get install libcurl4, as root)."
         apt_install libcurl4 || give_up "apt-get could not install libcurl4, it said: ${last_apt_output:-}"
     fi
-    write_wrapper
-    "$folder/bin/mongod" --version >/dev/null || give_up "the downloaded mongod does not run on this machine: $remedy"
+    LD_LIBRARY_PATH="$folder/lib" "$folder/lib/mongod" --version >/dev/null ||
+        give_up "the downloaded mongod does not run on this machine: $remedy"
+    write_wrapper # last: it is what tells the next setup that nothing is missing
     rm -rf "$work"
     trap - EXIT
 }
