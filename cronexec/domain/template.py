@@ -34,7 +34,7 @@ def render(
 ) -> Any:
     """Return `value` (text, or JSON with text in it) with its placeholders filled in from `values`.
 
-    Keys of objects stay as they are. `literal` maps the text around the placeholders; `escape` maps what is put
+    Keys of objects stay as they are. `literal` maps the text around placeholders; `escape` maps what is put
     into a text with more in it than the placeholder. Raises TemplateError.
     """
     if isinstance(value, str):

@@ -1,18 +1,61 @@
 """What runs do. `Targets` holds the one object for each kind; every kind has a module of its own here."""
 
 import asyncio
+import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from cronexec.domain.run import Outcome
-from cronexec.ports import Execution, Target
+from cronexec.ports import Execution, Publisher, Target
+from cronexec.settings import Settings
+from cronexec.targets.handler import Handlers, HandlerTarget
+from cronexec.targets.publish import PublishTarget
+from cronexec.targets.secrets import Secrets
+from cronexec.targets.shell import ShellTarget
+from cronexec.targets.webhook import WebhookTarget
+
+_POOLS = {"webhook": "webhooks", "shell": "shell", "publish": "publishes"}
 
 
 class Targets:
     """The targets of an instance, by kind: the `type` of a target in a job document."""
 
-    def __init__(self, by_kind: Mapping[str, Target]) -> None:
+    def __init__(self, by_kind: Mapping[str, Target], handlers: Handlers) -> None:
         self._by_kind = dict(by_kind)
+        self._handlers = handlers
+
+    @classmethod
+    def build(
+        cls,
+        settings: Settings,
+        *,
+        handlers: Handlers,
+        publisher: Publisher,
+        handler_loop: asyncio.AbstractEventLoop | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> Self:
+        """Make every kind; on the engine's loop. `handler_loop`: the application's, or None for one of our own.
+
+        `environ` has the secrets, and PATH, HOME and LANG for shell commands.
+        """
+        secrets = Secrets(environ, settings.secrets_dir)
+        by_kind: dict[str, Target] = {
+            "webhook": WebhookTarget(secrets=secrets, limit=settings.max_running_webhooks),
+            "shell": ShellTarget(allowed=settings.allow_shell, secrets=secrets, environ=environ),
+            "handler": HandlerTarget(handlers, threads=settings.max_running_handlers, loop=handler_loop),
+            "publish": PublishTarget(publisher=publisher, secrets=secrets),
+        }
+        return cls(by_kind, handlers)
+
+    def handlers(self) -> tuple[str, ...]:
+        """Return the names of the handlers that are registered here."""
+        return self._handlers.names()
+
+    def pool_of(self, target: Any) -> str:
+        """Return which of the instance's limits on running targets counts for it."""
+        if target.type == "handler":
+            return "async_handlers" if self._handlers.is_asynchronous(target.name) else "handlers"
+        return _POOLS[target.type]
 
     def unavailable(self, target: Any) -> str | None:
         """Return why this instance cannot execute it, or None."""

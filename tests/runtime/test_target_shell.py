@@ -169,9 +169,7 @@ async def test_a_command_that_ignores_sigterm_is_killed_after_kill_after(
     shell: ShellTarget, tmp_path: Path
 ) -> None:
     pids = tmp_path / "pids"
-    text = (
-        f"trap '' TERM; sleep 100 & echo $! >>{pids}; echo $$ >>{pids}; while :; do read x; done </dev/zero"
-    )
+    text = f"trap '' TERM; sleep 100 & echo $! >>{pids}; echo $$ >>{pids}; while :; do sleep 0.05; done"
     task = asyncio.create_task(shell.execute(command(text, kill_after=timedelta(seconds=0.4))))
     found = await pids_in(pids, 2)
     begun = time.monotonic()
@@ -179,7 +177,9 @@ async def test_a_command_that_ignores_sigterm_is_killed_after_kill_after(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert time.monotonic() - begun >= 0.4
-    assert [pid for pid in found if alive(pid)] == []
+    await wait_until(
+        lambda: not any(map(alive, found)), lambda: [pid for pid in found if alive(pid)], patience=1
+    )
 
 
 async def test_a_command_cancelled_twice_is_killed_at_once(shell: ShellTarget, tmp_path: Path) -> None:
