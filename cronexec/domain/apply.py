@@ -1,11 +1,15 @@
-"""Applying commands: a pure function from (command, jobs, instant) to what the fenced write must carry, and the reply.
+"""Applying commands: a pure function from (command, jobs, instant) to what is written, and the reply.
 
-The scheduler has decided every slot up to `at` by the old version of a job before it asks; a new version counts from exactly `at`, so
-every slot belongs to one version (invariant I1). A command that cannot be applied is refused with a code, a sentence and the field; nothing
-else changes. Identity is derived: a trigger's run is `JOB#KEY`, with the command's id where no key is given.
+The scheduler has decided every slot up to `at` by the old version of a job before it asks; a new version
+counts from exactly `at`, so every slot belongs to one version (invariant I1). A command that cannot be
+applied is refused with a code, a sentence and the field; nothing else changes. Identity is derived: a
+trigger's run is `JOB#KEY`, with the command's id where no key is given.
+
+The write that carries a command carries other entries already: slots that came due with it, and what earlier
+commands did. They are neither in the ledger nor in the occupancy yet; the situation has them as `claimed`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
@@ -36,7 +40,11 @@ SECOND = timedelta(seconds=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Situation:
-    """What commands are applied to. `runs` are the entries that the commands name (`named_runs`), as the ledger has them."""
+    """What commands are applied to.
+
+    `runs`: the entries that the commands name (`named_runs`), as the ledger has them. `claimed`: the entries
+    of the same write, by job. `revision`: the last one given to any job.
+    """
 
     at: datetime
     epoch: int
@@ -44,6 +52,16 @@ class Situation:
     jobs: Mapping[str, Job]
     occupancy: Occupancy
     runs: Mapping[str, Run]
+    claimed: Mapping[str, Sequence[Run]] = field(default_factory=dict)
+
+    def entry(self, job: str, run_id: str) -> Run | None:
+        """Return the job's entry with this id, written or about to be."""
+        about_to_be = (entry for entry in self.claimed.get(job, ()) if entry.id == run_id)
+        return self.runs.get(run_id) or next(about_to_be, None)
+
+    def unsettled(self, job: str) -> tuple[Run, ...]:
+        queued = (entry for entry in self.claimed.get(job, ()) if entry.state is RunState.QUEUED)
+        return (*self.occupancy.unsettled(job), *queued)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,14 +91,14 @@ def named_runs(command: Command) -> tuple[str, ...]:
 
 
 def apply(command: Command, situation: Situation) -> Effects:
-    """Decide what `command` does. A refusal is an effect too: its reply says why, and it is recorded like any other."""
+    """Decide what `command` does. A refusal is an effect too: its reply says why, and it is recorded."""
     try:
         return _apply(command, situation)
     except RefusedError as refused:
         return Effects(reply=error_reply(command.id, refused.code, str(refused), refused.field))
 
 
-def _apply(command: Command, situation: Situation) -> Effects:
+def _apply(command: Command, situation: Situation) -> Effects:  # noqa: PLR0911  one for each type
     match command:
         case PutJob():
             return _put(command, situation)
@@ -104,9 +122,9 @@ def _put(command: PutJob, situation: Situation) -> Effects:
     document = command.job
     known = situation.jobs.get(document.name)
     old = known if known is not None and known.deleted_at is None else None
-    _check_version(command.if_version, old)
+    _check_version(command.if_version, old, document.name)
     if old is not None and old.document == document and old.declared == command.declared:
-        return Effects(reply=_job_reply(command, old, changed=False))
+        return Effects(reply=_job_reply(command, old, situation, changed=False))
     job = Job(
         document=document,
         version=known.version + 1 if known else FIRST_VERSION,
@@ -118,15 +136,26 @@ def _put(command: PutJob, situation: Situation) -> Effects:
     )
     opened = _version(job)
     closed = (_version(old, to_at=situation.at),) if old else ()
-    effects = Effects(reply={}, job=job, versions=(*closed, opened), entries=_decided_now(job, situation))
-    if old is not None and old.paused is not None:
-        effects = _paused_again(effects, old, job, old.paused, situation)
-    return replace(effects, reply=_job_reply(command, job, changed=True))
+    if old is not None and old.paused is not None:  # pausing is state, not definition
+        since_at, issued_by = old.paused.since_at, old.paused.issued_by
+        job, entries = _with_pause(job, issued_by, since_at, situation, after=job.from_at)
+    else:
+        entries = _decided_now(job, situation)
+    return Effects(
+        reply=_job_reply(command, job, situation, changed=True),
+        job=job,
+        versions=(*closed, opened),
+        entries=entries,
+        closes=_closes(old, situation.at) if old else (),
+    )
 
 
 def _from_at(instant: datetime | None, name: str, situation: Situation) -> datetime:
-    """Return from when a new version counts. A single instant that is past already is decided now, unless it has its entry."""
-    if instant is None or instant > situation.at or slot_run_id(name, instant) in situation.runs:
+    """Return from when a new version counts.
+
+    A single instant that is past already is decided now, unless it has its entry.
+    """
+    if instant is None or instant > situation.at or situation.entry(name, slot_run_id(name, instant)):
         return situation.at
     return instant - SECOND
 
@@ -140,15 +169,9 @@ def _decided_now(job: Job, situation: Situation) -> tuple[Run, ...]:
     return tuple(claim(due, claiming, situation.occupancy))
 
 
-def _paused_again(effects: Effects, old: Job, job: Job, pause: Pause, situation: Situation) -> Effects:
-    """Carry a pause over to the new version: pausing is state, not definition."""
-    job, entries = _with_pause(job, pause.issued_by, pause.since_at, situation)
-    return replace(effects, job=job, entries=(*effects.entries, *entries), closes=_closes(old, situation.at))
-
-
 def _delete(command: DeleteJob, situation: Situation) -> Effects:
     old = _existing(command.name, situation)
-    _check_version(command.if_version, old)
+    _check_version(command.if_version, old, command.name)
     job = replace(
         old,
         revision=situation.revision + 1,
@@ -169,11 +192,11 @@ def _delete(command: DeleteJob, situation: Situation) -> Effects:
 def _pause(command: PauseJob, situation: Situation) -> Effects:
     old = _existing(command.name, situation)
     if old.paused is not None:
-        return Effects(reply=_job_reply(command, old, changed=False))
+        return Effects(reply=_job_reply(command, old, situation, changed=False))
     job = replace(old, revision=situation.revision + 1, updated_at=situation.at)
-    job, entries = _with_pause(job, command.issued_by, situation.at, situation)
+    job, entries = _with_pause(job, command.issued_by, situation.at, situation, after=situation.at)
     return Effects(
-        reply=_job_reply(command, job, changed=True),
+        reply=_job_reply(command, job, situation, changed=True),
         job=job,
         entries=entries,
         settles=_cancelled(job.name, "job_paused", situation),
@@ -181,9 +204,15 @@ def _pause(command: PauseJob, situation: Situation) -> Effects:
 
 
 def _with_pause(
-    job: Job, issued_by: str | None, since_at: datetime, situation: Situation
+    job: Job,
+    issued_by: str | None,
+    since_at: datetime,
+    situation: Situation,
+    *,
+    after: datetime,
 ) -> tuple[Job, tuple[Run, ...]]:
-    first = job.schedule.next_after(max(situation.at, job.from_at))
+    """Return the job paused, and the open range that covers its slots after `after`."""
+    first = job.schedule.next_after(after)
     entry = pause_entry(job, first, epoch=situation.epoch, at=situation.at) if first else None
     pause = Pause(since_at=since_at, issued_by=issued_by, range_id=entry.id if entry else "")
     return replace(job, paused=pause), (entry,) if entry else ()
@@ -192,10 +221,10 @@ def _with_pause(
 def _resume(command: ResumeJob, situation: Situation) -> Effects:
     old = _existing(command.name, situation)
     if old.paused is None:
-        return Effects(reply=_job_reply(command, old, changed=False))
+        return Effects(reply=_job_reply(command, old, situation, changed=False))
     job = replace(old, revision=situation.revision + 1, updated_at=situation.at, paused=None)
     return Effects(
-        reply=_job_reply(command, job, changed=True),
+        reply=_job_reply(command, job, situation, changed=True),
         job=job,
         closes=_closes(old, situation.at),
     )
@@ -204,11 +233,11 @@ def _resume(command: ResumeJob, situation: Situation) -> Effects:
 def _trigger(command: TriggerJob, situation: Situation) -> Effects:
     job = _existing(command.name, situation)
     run_id = trigger_run_id(job.name, command.key or command.id)
-    if (there := situation.runs.get(run_id)) is not None:
+    if (there := situation.entry(job.name, run_id)) is not None:
         return Effects(
             reply=ok_reply(command.id, {"run": run_id, "state": there.state.value, "created": False})
         )
-    if job.document.overlap is Overlap.SKIP and situation.occupancy.unsettled(job.name):
+    if job.document.overlap is Overlap.SKIP and situation.unsettled(job.name):
         raise RefusedError(
             ErrorCode.CONFLICT, f"the job {job.name} is running, and its overlap policy is skip", "name"
         )
@@ -243,7 +272,7 @@ def _cancel(command: CancelRun, situation: Situation) -> Effects:
         return Effects(
             reply=ok_reply(command.id, {"run": run.id, "state": "cancel_requested"}), cancels={run.id: who}
         )
-    raise RefusedError(ErrorCode.CONFLICT, f"the run {run.id} has ended: it is {run.state.value}", "run")
+    raise RefusedError(ErrorCode.ALREADY_SETTLED, f"the run {run.id} is over: it is {run.state.value}", "run")
 
 
 def _existing(name: str, situation: Situation) -> Job:
@@ -253,13 +282,14 @@ def _existing(name: str, situation: Situation) -> Job:
     return job
 
 
-def _check_version(expected: int | None, job: Job | None) -> None:
+def _check_version(expected: int | None, job: Job | None, name: str) -> None:
     """Compare-and-set: `if_version` must be the job's version; 0 means that there is no such job."""
     current = job.version if job else 0
-    if expected is not None and expected != current:
-        raise RefusedError(
-            ErrorCode.VERSION_CONFLICT, f"the job is at version {current}, not {expected}", "if_version"
-        )
+    if expected is None or expected == current:
+        return
+    found = f"the job {name} is at version {current}" if job else f"there is no job {name}"
+    wanted = f"it should be at version {expected}" if expected else "it should not exist"
+    raise RefusedError(ErrorCode.VERSION_CONFLICT, f"{found}; {wanted}", "if_version")
 
 
 def _version(job: Job, to_at: datetime | None = None) -> JobVersion:
@@ -279,7 +309,7 @@ def _closes(job: Job, at: datetime) -> tuple[CloseRange, ...]:
 
 def _cancelled(name: str, reason: str, situation: Situation) -> tuple[Settle, ...]:
     """Cancel the job's queued runs; those that started meanwhile do not match, and go on."""
-    return tuple(_settle(run, reason, situation.at) for run in situation.occupancy.unsettled(name))
+    return tuple(_settle(run, reason, situation.at) for run in situation.unsettled(name))
 
 
 def _settle(run: Run, reason: str, at: datetime) -> Settle:
@@ -287,12 +317,12 @@ def _settle(run: Run, reason: str, at: datetime) -> Settle:
     return Settle(run_id=run.id, attempt=run.attempt, expected=RunState.QUEUED, outcome=outcome, at=at)
 
 
-def _job_reply(command: Command, job: Job, *, changed: bool) -> dict[str, Any]:
+def _job_reply(command: Command, job: Job, situation: Situation, *, changed: bool) -> dict[str, Any]:
     result = {
         "name": job.name,
         "version": job.version,
         "changed": changed,
         "paused": job.paused is not None,
     }
-    following = None if job.paused else job.schedule.next_after(max(job.updated_at, job.from_at))
+    following = None if job.paused else job.schedule.next_after(situation.at)
     return ok_reply(command.id, result | {"next": slot_text(following) if following else None})

@@ -38,6 +38,7 @@ class ErrorCode(StrEnum):
     INVALID = "invalid"
     NOT_FOUND = "not_found"
     VERSION_CONFLICT = "version_conflict"
+    CONFLICT = "conflict"
     ALREADY_SETTLED = "already_settled"
     UNWRITABLE = "unwritable"
     INTERNAL = "internal"

@@ -1,7 +1,8 @@
 """The ledger: how due slots become entries, and the changes of entries that a fenced write may carry.
 
-Every slot that comes due gets exactly one entry, or is covered by exactly one range (invariant I1): `claim` turns the verdicts of the policies
-into entries. Nothing is written here; the entries go into the tick's one fenced write.
+Every slot that comes due gets exactly one entry, or is covered by exactly one range (invariant I1): `claim`
+turns the verdicts of the policies into entries. Nothing is written here; the entries go into the tick's one
+fenced write.
 """
 
 from collections.abc import Iterator
@@ -17,7 +18,10 @@ from cronexec.domain.run import Outcome, Run, RunState, SkipReason, slot_run_id
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settle:
-    """Move a run out of `expected`: abandonment, a cancelled run that was queued. No match (state, attempt, token): no effect."""
+    """Move a run out of `expected`: abandonment, a cancelled run that was queued.
+
+    No match (state, attempt, token): no effect.
+    """
 
     run_id: str
     attempt: int
@@ -29,7 +33,7 @@ class Settle:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CloseRange:
-    """End an open range entry at `until` (included). Where `until` is before its first slot, the entry is removed."""
+    """End an open range entry at `until` (included); it is removed where that is before its first slot."""
 
     run_id: str
     until: datetime
@@ -37,35 +41,37 @@ class CloseRange:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claiming:
-    """What all entries of one decision share. `until` ends the range, misfires are judged against `judged_at`."""
+    """What all entries of one decision share.
+
+    `until` ends the range, misfires are judged against `judged_at`.
+    """
 
     epoch: int
     until: datetime
     judged_at: datetime
 
 
-def claim(due: Due, claiming: Claiming, occupancy: Occupancy, *, unavailable: str | None = None) -> Iterator[Run]:
+def claim(
+    due: Due, claiming: Claiming, occupancy: Occupancy, *, unavailable: str | None = None
+) -> Iterator[Run]:
     """Decide every slot of `due` up to `claiming.until`; yields its entries in the order of time.
 
-    `unavailable`: why the holder cannot execute the job's target now; its runs are claimed all the same, and say so while they wait.
+    `unavailable`: why the holder cannot execute the job's target now; its runs are claimed all the same, and
+    say so while they wait. What `occupancy` says is read once, when the first entry is asked for.
     """
     job = due.job
     verdicts = judge(
         job, first=due.first, after=due.after, until=claiming.until, judged_at=claiming.judged_at
     )
-    admitted = 0
+    places = occupancy.places(job.name)
     overlapping: Verdict | None = None
     for verdict in verdicts:
-        if verdict.skip is None and not occupancy.admits(
-            job.name, job.document.overlap, planned=admitted, catch_up=verdict.catch_up
-        ):
+        if verdict.skip is None and not places.take(job.document, catch_up=verdict.catch_up):
             overlapping = _extended(overlapping, verdict)
             continue
         if overlapping is not None:
             yield _entry(job, overlapping, claiming)
             overlapping = None
-        if verdict.skip is None:
-            admitted += 1
         yield _entry(job, verdict, claiming, reason=unavailable)
     if overlapping is not None:
         yield _entry(job, overlapping, claiming)
@@ -94,9 +100,9 @@ def _entry(job: Job, verdict: Verdict, claiming: Claiming, *, reason: str | None
 
 
 def pause_entry(job: Job, first: datetime, *, epoch: int, at: datetime) -> Run:
-    """Return the open range that accounts for every slot of a paused job from `first` on, until a `CloseRange`.
+    """Return the open range that accounts for the slots of a paused job from `first` until a `CloseRange`.
 
-    Its id carries the job's revision: a job may be paused, resumed and paused again before one and the same slot.
+    Its id carries the job's revision: a job may be paused, resumed and paused again before the same slot.
     """
     return Run(
         id=f"{slot_run_id(job.name, first)}..{job.revision}",

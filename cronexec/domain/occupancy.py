@@ -1,31 +1,39 @@
 """Occupancy: which runs of a job are active, and which wait for them.
 
-Derived from the unsettled runs of the ledger at the start of a term, kept up by the holder while it lasts, thrown away at its end. A run is
-*active* once it may start (it need not have started: places may be short), and *waiting* while the overlap policy `queue` holds it back.
-Live slots wait before those of a catch-up; within each, the oldest slot is released first.
+Derived from the unsettled runs of the ledger at the start of a term, kept up by the holder while it lasts,
+thrown away at its end. A run is *active* once it may start (it need not have started: places may be short),
+and *waiting* while the overlap policy `queue` holds it back. Live slots wait before those of a catch-up;
+within each, the oldest slot is released first.
 """
 
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from cronexec.domain.job import Overlap
-from cronexec.domain.policy import admits
+from cronexec.domain.policy import Places
 from cronexec.domain.run import Run
 
 
 @dataclass(slots=True)
 class _Line:
+    """The unsettled runs of one job. A line may be 100,000 long, and any run of it may settle."""
+
     active: dict[str, Run] = field(default_factory=dict)
-    live: deque[Run] = field(default_factory=deque)
-    catch_up: deque[Run] = field(default_factory=deque)
+    live: OrderedDict[str, Run] = field(default_factory=OrderedDict)
+    catch_up: OrderedDict[str, Run] = field(default_factory=OrderedDict)
 
-    @property
-    def waiting(self) -> int:
-        return len(self.live) + len(self.catch_up)
+    def drop(self, run_id: str) -> None:
+        for line in (self.active, self.live, self.catch_up):
+            line.pop(run_id, None)
 
-    def pop(self) -> Run | None:
-        line = self.live or self.catch_up
-        return line.popleft() if line else None
+    def release(self) -> Run | None:
+        """Make the first of those that wait active, if nothing else is."""
+        waiting = self.live or self.catch_up
+        if self.active or not waiting:
+            return None
+        run_id, run = waiting.popitem(last=False)
+        self.active[run_id] = run
+        return run
 
 
 class Occupancy:
@@ -35,43 +43,37 @@ class Occupancy:
         self._lines: dict[str, _Line] = {}
         self._job_of: dict[str, str] = {}
 
-    def admits(self, job: str, overlap: Overlap, *, planned: int = 0, catch_up: bool = False) -> bool:
-        """Whether a further run of `job` is wanted; `planned` counts runs of the same decision that are not here yet."""
+    def places(self, job: str) -> Places:
+        """Return what a decision about `job` begins with: its places as they are now."""
         line = self._lines.get(job)
-        active, waiting = (len(line.active), line.waiting) if line else (0, 0)
-        if planned and active == 0:
-            active, planned = 1, planned - 1
-        return admits(overlap, active=active, waiting=waiting + planned, catch_up=catch_up)
+        if line is None:
+            return Places()
+        return Places(active=len(line.active), live=len(line.live), catch_up=len(line.catch_up))
 
     def enter(self, run: Run, overlap: Overlap) -> bool:
         """Take a claimed run in. Returns whether it may start now; otherwise a later `settle` releases it."""
-        line = self._lines.setdefault(run.job, _Line())
-        self._job_of[run.id] = run.job
+        line = self._line_of(run)
         if overlap is Overlap.ALLOW or not line.active:
             line.active[run.id] = run
             return True
-        (line.catch_up if run.catch_up else line.live).append(run)
+        (line.catch_up if run.catch_up else line.live)[run.id] = run
         return False
 
     def occupy(self, run: Run) -> None:
         """Count a run that is running already (somewhere)."""
-        self._job_of[run.id] = run.job
-        self._lines.setdefault(run.job, _Line()).active[run.id] = run
+        self._line_of(run).active[run.id] = run
 
     def settle(self, run_id: str) -> Run | None:
-        """Take a run out, which may have been waiting itself. Returns the run that may start in its place, if any."""
-        job = self._job_of.pop(run_id, "")
-        line = self._lines.get(job)
-        if line is None:
+        """Take a run out, which may have been waiting itself.
+
+        Returns the run that may start in its place, if any.
+        """
+        job = self._job_of.pop(run_id, None)
+        if job is None:
             return None
-        line.active.pop(run_id, None)
-        line.live = _without(line.live, run_id)
-        line.catch_up = _without(line.catch_up, run_id)
-        released = None
-        if not line.active:
-            released = line.pop()
-            if released is not None:
-                line.active[released.id] = released
+        line = self._lines[job]
+        line.drop(run_id)
+        released = line.release()
         if not line.active:
             del self._lines[job]
         return released
@@ -79,8 +81,10 @@ class Occupancy:
     def unsettled(self, job: str) -> tuple[Run, ...]:
         """Return the job's runs, active ones first, then the waiting ones in their order."""
         line = self._lines.get(job)
-        return (*line.active.values(), *line.live, *line.catch_up) if line else ()
+        return (*line.active.values(), *line.live.values(), *line.catch_up.values()) if line else ()
 
-
-def _without(line: deque[Run], run_id: str) -> deque[Run]:
-    return deque(run for run in line if run.id != run_id) if line else line
+    def _line_of(self, run: Run) -> _Line:
+        self._job_of[run.id] = run.job
+        line = self._lines.setdefault(run.job, _Line())
+        line.drop(run.id)  # an adopted run may come in twice; it has one place
+        return line

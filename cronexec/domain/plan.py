@@ -1,8 +1,13 @@
-"""The plan: which jobs come due between two instants. A heap of (next slot, job), for the holder and, kept warm, for every standby.
+"""The plan: which jobs come due between two instants. A heap of (next slot, job), kept warm on every standby.
 
-The plan never guesses: a job whose next slot is not computed yet is *unknown*, and `due` refuses to answer while there are any, because the
-watermark must not pass them (invariant I1). Computing is sliced (`compute`), so that 10,000 jobs never hold the event loop;
-jobs with equal schedules that continue from the same instant share one computation.
+The plan never guesses: a job whose next slot is not computed yet is *unknown*, and `due` refuses to answer
+while there are any, because the watermark must not pass them (invariant I1). Computing is sliced
+(`compute`), so that 10,000 jobs never hold the event loop; jobs with equal schedules that continue from the
+same instant share one computation.
+
+A job is in one of three places: unknown, in the heap, or *taken* by `due` until `resume`. What a change
+leaves of it in the first two is recognised as stale, and thrown away when it is met or when it is most of
+the heap.
 """
 
 import heapq
@@ -14,6 +19,9 @@ from datetime import datetime
 
 from cronexec.domain.job import Job
 from cronexec.domain.schedule import Schedule
+
+_STALE_FACTOR = 2  # of the heap's entries to the jobs, beyond which the stale ones are thrown away
+_STALE_MOST = 64  # however few jobs there are
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +37,7 @@ class Due:
 class _Planned:
     job: Job
     after: datetime
-    next_slot: datetime | None = None
+    taken: bool = False
 
 
 class Plan:
@@ -38,7 +46,7 @@ class Plan:
     def __init__(self) -> None:
         self._planned: dict[str, _Planned] = {}
         self._heap: list[tuple[datetime, int, _Planned]] = []
-        self._serial = itertools.count()  # orders equal slots by arrival, and keeps the heap from comparing jobs
+        self._serial = itertools.count()  # orders equal slots by arrival: the heap never compares jobs
         self._unknown: deque[_Planned] = deque()
         self._shared: dict[tuple[Schedule, datetime], datetime | None] = {}
 
@@ -54,7 +62,7 @@ class Plan:
             self._unknown.append(planned)
 
     def remove(self, name: str) -> None:
-        self._planned.pop(name, None)  # what is left of it in the heap is recognised as stale
+        self._planned.pop(name, None)
 
     def compute(self, most: int) -> bool:
         """Compute up to `most` unknown next slots. Returns whether there are more."""
@@ -62,11 +70,11 @@ class Plan:
             planned = self._unknown.popleft()
             if not self._is_planned(planned):
                 continue
-            planned.next_slot = self._next(planned.job.schedule, planned.after)
-            if planned.next_slot is not None:
-                heapq.heappush(self._heap, (planned.next_slot, next(self._serial), planned))
+            if (slot := self._next(planned.job.schedule, planned.after)) is not None:
+                heapq.heappush(self._heap, (slot, next(self._serial), planned))
         if not self._unknown:
             self._shared.clear()
+            self._compact()
         return bool(self._unknown)
 
     def _next(self, schedule: Schedule, after: datetime) -> datetime | None:
@@ -84,25 +92,32 @@ class Plan:
         return self._heap[0][0] if self._heap else None
 
     def due(self, until: datetime) -> list[Due]:
-        """Take out the jobs with slots up to `until`, earliest first. `resume` puts them back once their slots are decided."""
+        """Take out the jobs with slots up to `until`, earliest first, until `resume` puts them back.
+
+        Raises AssertionError while a next slot is unknown.
+        """
         if self._unknown:
             raise AssertionError("the plan was asked what is due before every next slot was computed")
         taken: list[Due] = []
         while (first := self.next_at()) is not None and first <= until:
             _, _, planned = heapq.heappop(self._heap)
+            planned.taken = True
             taken.append(Due(job=planned.job, first=first, after=planned.after))
         return taken
 
     def resume(self, due: Iterable[Due], *, after: datetime) -> None:
-        """Continue jobs from `after`, up to which their slots are decided; a job changed meanwhile goes on as its new version."""
+        """Continue jobs from `after`, up to which their slots are decided.
+
+        A job that was put meanwhile goes on from there instead.
+        """
         for item in due:
             planned = self._planned.get(item.job.name)
-            if planned is not None and planned.job is item.job:
-                planned.after = after
+            if planned is not None and planned.taken and planned.job is item.job:
+                planned.after, planned.taken = after, False
                 self._unknown.append(planned)
 
     def advance(self, watermark: datetime) -> None:
-        """Follow somebody else's watermark: what is due up to it was decided there."""
+        """Follow somebody else's watermark (once the plan is complete): what was due is decided."""
         if not self._unknown:
             self.resume(self.due(watermark), after=watermark)
 
@@ -113,6 +128,12 @@ class Plan:
 
     def _is_planned(self, planned: _Planned) -> bool:
         return self._planned.get(planned.job.name) is planned
+
+    def _compact(self) -> None:
+        """Keep what often changed jobs with far slots leave behind from outgrowing the plan."""
+        if len(self._heap) > _STALE_FACTOR * len(self._planned) + _STALE_MOST:
+            self._heap = [entry for entry in self._heap if self._is_planned(entry[2])]
+            heapq.heapify(self._heap)
 
     def _drop_stale(self) -> None:
         while self._heap and not self._is_planned(self._heap[0][2]):

@@ -1,12 +1,13 @@
-"""Policies: what happens to a slot that comes due. Pure decisions over (job, cursor, until), without clock, I/O or logging.
+"""Policies: what happens to a slot that comes due. Pure decisions over (job, cursor, until).
 
 Two questions are asked of every due slot, in this order:
 
-1. *Misfire*: is it later than its grace, and if so, does the job still want it? All slots of one decision are judged against the same instant, the
-   end of the whole range, so that a catch-up that is committed in several writes decides as one.
-2. *Overlap*: may it run while earlier runs of the job are unsettled? (`cronexec.domain.occupancy` keeps the count.)
+1. *Misfire*: is it later than its grace, and if so, does the job still want it? All slots of one decision are
+   judged against the same instant, the end of the whole range, so that a catch-up that is committed in
+   several writes decides as one.
+2. *Overlap*: may it run while earlier runs of the job are unsettled? `Places` answers, slot after slot.
 
-What is not wanted becomes a skip with its reason, adjacent ones a single range: never silence (invariants I1, I7).
+What is not wanted becomes a skip with its reason, adjacent ones a single range: never silence (I1, I7).
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from cronexec.domain.job import Job, MisfirePolicy, Overlap
+from cronexec.domain.job import Job, JobDocument, MisfirePolicy, Overlap
 from cronexec.domain.run import SkipReason
 from cronexec.domain.schedule import Schedule
 
@@ -23,7 +24,10 @@ SECOND = timedelta(seconds=1)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What is decided about `slot`, or about all slots from `slot` to `until`, both included. No `skip`: it is wanted."""
+    """What is decided about `slot`, or about all slots from `slot` to `until`, both included.
+
+    Without `skip` it is wanted. `catch_up`: it was missed, and the misfire policy wants it all the same.
+    """
 
     slot: datetime
     until: datetime | None = None
@@ -31,11 +35,16 @@ class Verdict:
     catch_up: bool = False
 
 
-def judge(job: Job, *, first: datetime, after: datetime, until: datetime, judged_at: datetime) -> Iterator[Verdict]:
-    """Decide every slot of `job` in (after, until], ascending; `first` is the first of them. Misfires are judged against `judged_at`."""
+def judge(
+    job: Job, *, first: datetime, after: datetime, until: datetime, judged_at: datetime
+) -> Iterator[Verdict]:
+    """Decide every slot of `job` in (after, until], ascending; `first` is the first of them.
+
+    A slot is missed when `judged_at` is later than it by more than the job's grace.
+    """
     grace = job.document.misfire.grace
     if until - first < SECOND and judged_at - first <= grace:
-        # Slots are whole seconds: this is the only one. The usual tick ends here, without asking the schedule for anything.
+        # Slots are whole seconds: this is the only one. The usual tick ends here, and asks no schedule.
         yield Verdict(slot=first)
         return
     live_after = _last_missed_second(judged_at - grace, until)
@@ -55,8 +64,13 @@ def _last_missed_second(oldest_in_grace: datetime, until: datetime) -> datetime:
     return min(until, whole if whole < oldest_in_grace else whole - SECOND)
 
 
-def _missed(job: Job, first: datetime, after: datetime, until: datetime, *, superseded: bool) -> Iterator[Verdict]:
-    """Decide the missed slots in (after, until]; `superseded`: a live slot follows, which is all that `latest` wants."""
+def _missed(
+    job: Job, first: datetime, after: datetime, until: datetime, *, superseded: bool
+) -> Iterator[Verdict]:
+    """Decide the missed slots in (after, until].
+
+    `superseded`: a live slot follows, which is all that `latest` wants.
+    """
     policy = job.document.misfire.policy
     match policy:
         case MisfirePolicy.SKIP:
@@ -75,23 +89,44 @@ def _missed(job: Job, first: datetime, after: datetime, until: datetime, *, supe
 
 
 def skip(schedule: Schedule, first: datetime, last: datetime, reason: SkipReason) -> Verdict:
-    """Return one verdict that skips every slot from `first` (a slot) to `last` (any second): a range only where there are several."""
+    """Return the verdict that skips every slot from `first` (a slot) to `last` (any second).
+
+    It is a range only where there are several.
+    """
     following = schedule.next_after(first)
     several = following is not None and following <= last
     return Verdict(slot=first, until=last if several else None, skip=reason)
 
 
-def admits(overlap: Overlap, *, active: int, waiting: int, catch_up: bool) -> bool:
-    """Decide whether a slot may join `active` running and `waiting` queued runs of its job.
+@dataclass(slots=True)
+class Places:
+    """The places of one job while a decision fills them: active runs, and live and missed ones that wait.
 
-    Under `queue` one run waits; the slots that a catch-up wants were counted by the misfire limit already, so all of them wait.
+    Under `queue` one live slot waits. Missed ones wait behind it and in a line of their own, so that a
+    catch-up keeps no live slot out; the line is no longer than the misfire policy wants at once.
     """
-    match overlap:
-        case Overlap.ALLOW:
+
+    active: int = 0
+    live: int = 0
+    catch_up: int = 0
+
+    def take(self, document: JobDocument, *, catch_up: bool) -> bool:
+        """Give a slot its place. Returns False where the overlap policy wants no further run."""
+        if self.active == 0 or document.overlap is Overlap.ALLOW:
+            self.active += 1
             return True
-        case Overlap.SKIP:
-            return active + waiting == 0
-        case Overlap.QUEUE:
-            return catch_up or waiting == 0
-        case _:
-            assert_never(overlap)
+        if not self._may_wait(document, catch_up=catch_up):
+            return False
+        if catch_up:
+            self.catch_up += 1
+        else:
+            self.live += 1
+        return True
+
+    def _may_wait(self, document: JobDocument, *, catch_up: bool) -> bool:
+        if document.overlap is Overlap.SKIP:
+            return False
+        if not catch_up:
+            return self.live == 0
+        misfire = document.misfire
+        return self.catch_up < (misfire.limit if misfire.policy is MisfirePolicy.ALL else 1)

@@ -1,14 +1,16 @@
 """Runs: the entries of the ledger, their states, and the one table of moves between the states.
 
-A *run* is the execution for one slot of a job (or for one trigger). A *skip* is an entry too, with a reason; adjacent skips of one job
-with one reason are one *range entry*, which covers every slot of that version of the job from `slot` to `until`, both included.
-The store performs every move as a compare-and-set and says whether it happened (invariant I2): nothing here changes anything.
+A *run* is the execution for one slot of a job (or for one trigger). A *skip* is an entry too, with a reason;
+adjacent skips of one job with one reason are one *range entry*, which covers every slot of that version of
+the job from `slot` to `until`, both included. The store performs every move as a compare-and-set and says
+whether it happened (invariant I2): nothing here changes anything.
 
 ```
 queued ──▶ running ──▶ succeeded | failed | timed_out | cancelled | abandoned
   │  ▲        │                                                      │
-  │  └────────┘ returned: the start was committed, the target never started
-  └─▶ cancelled | failed (its target never became available)         └─▶ any outcome that arrives late, if no attempt followed
+  │  └────────┘ returned: the start was committed,                   └─▶ any outcome that arrives late,
+  │             the target never started                                 if no attempt followed
+  └─▶ cancelled | failed (its target never became available)
 ```
 """
 
@@ -38,7 +40,9 @@ class RunState(StrEnum):
 
 UNSETTLED = frozenset({RunState.QUEUED, RunState.RUNNING})
 
-OUTCOMES = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.TIMED_OUT, RunState.CANCELLED, RunState.ABANDONED})
+OUTCOMES = frozenset(
+    {RunState.SUCCEEDED, RunState.FAILED, RunState.TIMED_OUT, RunState.CANCELLED, RunState.ABANDONED}
+)
 
 ALLOWED_MOVES: Mapping[RunState, frozenset[RunState]] = {
     RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELLED, RunState.FAILED}),
@@ -100,7 +104,7 @@ class Output:
 class Outcome:
     """How an attempt ended. `state` is one of `OUTCOMES`.
 
-    `error` is a sentence; `exit_code` a process's (negative: the signal that ended it); `status` an HTTP status.
+    `error` is a sentence; `exit_code` a process's (negative: the signal that ended it); `status` is HTTP's.
     """
 
     state: RunState
@@ -124,10 +128,11 @@ class Executor:
 class Run:
     """One entry of the ledger.
 
-    `id`: `JOB@SLOT` or `JOB#KEY`. `version`: of the job, which the run is executed with. `slot`: the nominal instant, whole seconds (of a
-    trigger: the instant it was applied). `until`: of a range entry, the last instant it covers; an open one (a pause that lasts)
-    has `open_ended`. `epoch`: of the term that claimed or adopted it. `token`: drawn at each start; an executor's writes name it.
-    `catch_up`: a missed slot that the misfire policy runs.
+    `id`: `JOB@SLOT` or `JOB#KEY`. `version`: of the job, which the run is executed with. `slot`: the nominal
+    instant, whole seconds (of a trigger: the instant it was applied). `until`: of a range entry, the last
+    instant it covers; an open one (a pause that lasts) has `open_ended`. `epoch`: of the term that claimed
+    or adopted it. `token`: drawn at each start; an executor's writes name it. `catch_up`: a missed slot that
+    the misfire policy runs.
     """
 
     id: str
@@ -166,7 +171,9 @@ class Run:
         return (self.finished_at - self.started_at).total_seconds()
 
     def covers(self, slot: datetime) -> bool:
-        """Whether this entry accounts for `slot` of its version of the job."""
+        """Whether this entry accounts for `slot` of its version of the job; a trigger accounts for none."""
+        if self.cause is Cause.TRIGGER:
+            return False
         if self.open_ended:
             return self.slot <= slot
         return slot == self.slot if self.until is None else self.slot <= slot <= self.until

@@ -165,6 +165,11 @@ class Schedule:
         return [_to_datetime(slot) for slot in found]
 
     @property
+    def instant(self) -> datetime | None:
+        """The one slot of an `at` schedule; None for the others."""
+        return _to_datetime(self._recurrence.at) if isinstance(self._recurrence, _At) else None
+
+    @property
     def _floor(self) -> int:
         return EARLIEST if self._start is None else self._start - 1
 

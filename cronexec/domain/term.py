@@ -1,8 +1,9 @@
 """Terms: who holds, since when, under which number, and for how long that may be believed.
 
-A *term* is one uninterrupted holding of the baton. Its number, the *epoch*, always rises and is kept in the database with a sequence number
-that every fenced write changes: a write that names an (epoch, seq) which is not there any more does nothing (invariant I3). The holder itself
-believes in its term only while a fenced write was acknowledged within the last `lease`, counted from the write's start (I5).
+A *term* is one uninterrupted holding of the baton. Its number, the *epoch*, always rises and is kept in the
+database with a sequence number that every fenced write changes: a write that names an (epoch, seq) which is
+not there any more does nothing (invariant I3). The holder itself believes in its term only while a fenced
+write was acknowledged within the last `lease`, counted from the write's start (I5).
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,10 @@ from datetime import datetime, timedelta
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TermRecord:
-    """The term document as an observer reads it. `read_at` is the database's clock at the read; all instants are UTC."""
+    """The term document as an observer reads it. All instants are UTC.
+
+    `read_at` is the database's clock at the read.
+    """
 
     epoch: int
     seq: int
@@ -33,7 +37,7 @@ class TermRecord:
 class Term:
     """This instance's own term: what a fenced write must find. `seq` is the one that the next write expects.
 
-    `session` names the database session that all transactions of the term use, so that a successor can end it.
+    `session` names the database session of all the term's transactions, so that a successor can end it.
     """
 
     epoch: int
