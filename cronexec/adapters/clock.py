@@ -21,7 +21,7 @@ READINGS = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    """The database's clock stood at `server_time` at the monotonic second `at`, give or take `round_trip / 2` s."""
+    """The database's clock stood at `server_time` at the second `at`, give or take half a round trip."""
 
     server_time: datetime
     at: float

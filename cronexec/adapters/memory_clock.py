@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 
 class ManualClock:
-    """Implements `ports.Clock`; begins at `now` (aware, whole ms); instant and monotonic seconds go together."""
+    """Implements `ports.Clock`; begins at `now` (aware, whole ms); both its times go together."""
 
     def __init__(self, now: datetime) -> None:
         self._now = now

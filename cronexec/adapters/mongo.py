@@ -11,7 +11,7 @@ for an answer. The fenced writes are in `mongo_fence`, the documents in `mongo_d
 `mongo_indexes`.
 """
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 from pymongo import AsyncMongoClient
 from pymongo.errors import ConfigurationError, InvalidURI
@@ -79,11 +79,12 @@ def _connect(url: str, *, lease: timedelta, instance: str) -> MongoClient:
             url,
             appname=f"cronexec/{instance}" if instance else "cronexec",
             tz_aware=True,
+            tzinfo=UTC,
             serverSelectionTimeoutMS=reach_ms,
             connectTimeoutMS=reach_ms,
             socketTimeoutMS=int(lease.total_seconds() * 1000),
             maxPoolSize=MAX_CONNECTIONS,
-            retryWrites=True,
+            retryWrites=False,  # see `mongo_fence`
         )
     except InvalidURI:
         # Without the driver's words, and without its error as the cause: both may quote a password that was

@@ -6,7 +6,7 @@ a primary without its majority is an answer ("maybe") before the term is over.
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 from bson.codec_options import CodecOptions
@@ -41,7 +41,7 @@ def collections_of(client: MongoClient, namespace: str, *, answer_timeout: timed
     """Return the namespace's collections in the database that the URL names (default `cronexec`)."""
     write_concern = WriteConcern("majority", wtimeout=int(answer_timeout.total_seconds() * 1000))
     database = client.get_default_database(DEFAULT_DATABASE).with_options(
-        codec_options=CodecOptions[Document](tz_aware=True),
+        codec_options=CodecOptions[Document](tz_aware=True, tzinfo=UTC),
         read_preference=ReadPreference.PRIMARY,
         read_concern=MAJORITY,
         write_concern=write_concern,

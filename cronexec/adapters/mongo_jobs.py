@@ -9,6 +9,8 @@ from cronexec.adapters.mongo_documents import job_from, version_from
 from cronexec.adapters.mongo_errors import driver_errors
 from cronexec.domain.job import Job, JobVersion
 
+READ_BATCH = 100  # documents; each is validated when it is read, which must not hold the event loop for long
+
 
 class MongoJobStore:
     """Implements `ports.JobStore`."""
@@ -19,7 +21,9 @@ class MongoJobStore:
 
     async def changed_since(self, revision: int) -> list[Job]:
         with driver_errors():
-            changed = self._jobs.find({"revision": {"$gt": revision}}).sort("revision", ASCENDING)
+            changed = self._jobs.find({"revision": {"$gt": revision}}, batch_size=READ_BATCH).sort(
+                "revision", ASCENDING
+            )
             return [job_from(fields) async for fields in changed]
 
     async def get(self, name: str) -> Job | None:
@@ -33,9 +37,12 @@ class MongoJobStore:
             where["$or"] = [{"to_at": {"$exists": False}}, {"to_at": {"$gt": since}}]
         order = [("name", ASCENDING), ("version", ASCENDING)]
         with driver_errors():
-            return [version_from(fields) async for fields in self._versions.find(where).sort(order)]
+            found = self._versions.find(where, sort=order, batch_size=READ_BATCH)
+            return [version_from(fields) async for fields in found]
 
     async def list(self) -> list[Job]:
         with driver_errors():
-            kept = self._jobs.find({"deleted_at": {"$exists": False}}).sort("_id", ASCENDING)
+            kept = self._jobs.find({"deleted_at": {"$exists": False}}, batch_size=READ_BATCH).sort(
+                "_id", ASCENDING
+            )
             return [job_from(fields) async for fields in kept]

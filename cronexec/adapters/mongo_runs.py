@@ -19,7 +19,7 @@ from cronexec.adapters.mongo_errors import driver_errors
 from cronexec.domain.run import UNSETTLED, Cause, Progress, Run, RunState, sources_of
 from cronexec.ports import Finish, RunFilter, Start
 
-READ_BATCH = 500  # documents; decoding more at once would hold the event loop for too long
+READ_BATCH = 250  # documents; decoding more at once would hold the event loop for too long
 QUEUED, RUNNING = RunState.QUEUED.value, RunState.RUNNING.value
 
 

@@ -124,7 +124,7 @@ class MongoTermStore:
     async def _ask_clock(self) -> datetime:
         """Read the primary's clock, tell our own, and see that it is a replica set's."""
         asked_at = self._clock.monotonic()
-        hello = await self._client.admin.command("hello")
+        hello = await self._client.admin.command("hello", codec_options=self._collections.term.codec_options)
         answered_at = self._clock.monotonic()
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
             raise unreachable("MongoDB is a standalone server and has no transactions", STANDALONE_REMEDY)

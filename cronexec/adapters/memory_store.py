@@ -1,0 +1,265 @@
+"""The store in memory: the same contract as MongoDB's, for tests and for trying things out.
+
+A `MemoryDatabase` is what several instances share; a `MemoryStore` is one instance's access to it. Every call
+gives other tasks a turn, as a network does, and then acts at once. Time is the clock's. `unreachable` makes
+every call fail, as an outage does. Nothing expires.
+"""
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from cronexec.adapters.memory_runs import MemoryRunStore, close_range, settle
+from cronexec.domain.job import Job, JobVersion
+from cronexec.domain.run import UNSETTLED, Executor, Run, RunState
+from cronexec.domain.term import Term, TermRecord
+from cronexec.errors import DuplicateEntryError, TermLostError, UnreachableError, UnwritableError
+from cronexec.ports import AppliedCommand, Batch, Clock, InstanceRecord, Store
+
+CLOCK_TOLERANCE = timedelta(seconds=1)
+
+
+class MemoryDatabase:
+    """What a namespace has in the database. `term` is None until it was prepared."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.unreachable = False
+        self.term: TermRecord | None = None
+        self.inserted_at: datetime | None = None
+        self.runs: dict[str, Run] = {}
+        self.jobs: dict[str, Job] = {}
+        self.versions: dict[tuple[str, int], JobVersion] = {}
+        self.commands: dict[str, AppliedCommand] = {}
+        self.instances: dict[str, InstanceRecord] = {}
+
+    async def reach(self) -> None:
+        await asyncio.sleep(0)
+        if self.unreachable:
+            raise UnreachableError("database", "the database in memory was made unreachable", "")
+
+
+class MemoryStore:
+    """One instance's access; `store` has the ports."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self.clock = database.clock
+        self.store = Store(
+            terms=MemoryTermStore(database),
+            jobs=MemoryJobStore(database),
+            runs=MemoryRunStore(database),
+            commands=MemoryCommandStore(database),
+            instances=MemoryInstanceStore(database),
+        )
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class MemoryTermStore:
+    """Implements `ports.TermStore`."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def prepare(self) -> bool:
+        await self._database.reach()
+        if self._database.term is not None:
+            return False
+        now = self._database.clock.now()
+        self._database.term = TermRecord(
+            epoch=0,
+            seq=0,
+            watermark=now,
+            revision=0,
+            holder_id=None,
+            holder_name=None,
+            datacenter=None,
+            since_at=None,
+            read_at=now,
+        )
+        return True
+
+    async def ping(self) -> datetime:
+        await self._database.reach()
+        return self._database.clock.now()
+
+    async def read(self) -> TermRecord:
+        await self._database.reach()
+        return replace(self._found(), read_at=self._database.clock.now())
+
+    async def raise_epoch(self, holder: Executor) -> Term:
+        await self._database.reach()
+        found, now = self._found(), self._database.clock.now()
+        raised = replace(
+            found,
+            epoch=found.epoch + 1,
+            seq=found.seq + 1,
+            holder_id=holder.id,
+            holder_name=holder.name,
+            datacenter=holder.datacenter,
+            since_at=now,
+        )
+        self._database.term = raised
+        return Term(
+            epoch=raised.epoch,
+            seq=raised.seq,
+            watermark=raised.watermark,
+            revision=raised.revision,
+            since_at=now,
+            session=secrets.token_bytes(16),
+        )
+
+    async def commit(self, term: Term, batch: Batch) -> Term:
+        await self._database.reach()
+        found = self._found()
+        if (found.epoch, found.seq) != (term.epoch, term.seq):
+            raise TermLostError(
+                f"term {term.epoch} expected write {term.seq}: the database is at term {found.epoch}, "
+                f"write {found.seq}"
+            )
+        if batch.until > self._database.clock.now() + CLOCK_TOLERANCE:
+            raise TermLostError(f"{batch.until.isoformat()} is ahead of the database's clock")
+        self._check_keys(batch)
+        self._write(term, batch)
+        self._database.term = replace(
+            found, seq=found.seq + 1, watermark=batch.until, revision=batch.revision
+        )
+        return replace(term, seq=term.seq + 1, watermark=batch.until, revision=batch.revision)
+
+    async def depose(self, epoch: int, seq: int) -> bool:
+        await self._database.reach()
+        found = self._found()
+        if (found.epoch, found.seq) != (epoch, seq):
+            return False
+        self._database.term = replace(
+            found,
+            epoch=epoch + 1,
+            seq=seq + 1,
+            holder_id=None,
+            holder_name=None,
+            datacenter=None,
+            since_at=None,
+        )
+        return True
+
+    async def reserve_insertion(self, at_most_every: timedelta) -> bool:
+        await self._database.reach()
+        now, last = self._database.clock.now(), self._database.inserted_at
+        if last is not None and last > now - at_most_every:
+            return False
+        self._database.inserted_at = now
+        return True
+
+    def _found(self) -> TermRecord:
+        if self._database.term is None:
+            raise UnreachableError("database", "this namespace is not in the database yet", "")
+        return self._database.term
+
+    def _check_keys(self, batch: Batch) -> None:
+        if known := [entry.id for entry in batch.entries if entry.id in self._database.runs]:
+            raise DuplicateEntryError(known)
+        counts = Counter(entry.id for entry in batch.entries)
+        counts += Counter(
+            command.id
+            for command in batch.commands
+            for _ in range(1 + (command.id in self._database.commands))
+        )
+        if any(count > 1 for count in counts.values()):
+            raise UnwritableError("the write names an entry twice, or a command that was applied already")
+
+    def _write(self, term: Term, batch: Batch) -> None:
+        database = self._database
+        database.runs |= {entry.id: entry for entry in batch.entries}
+        if batch.adopt:
+            self._adopt(term.epoch)
+        for change in batch.settles:
+            settle(database.runs, change)
+        for close in batch.closes:
+            close_range(database.runs, close)
+        for run_id, asked_by in batch.cancels.items():
+            run = database.runs.get(run_id)
+            if run is not None and run.state in UNSETTLED:
+                database.runs[run_id] = replace(run, cancel_requested_by=asked_by)
+        database.versions |= {(version.name, version.version): version for version in batch.versions}
+        database.jobs |= {job.name: job for job in batch.jobs}
+        database.commands |= {command.id: command for command in batch.commands}
+
+    def _adopt(self, epoch: int) -> None:
+        for run in list(self._database.runs.values()):
+            if run.state is RunState.QUEUED and run.epoch < epoch:
+                self._database.runs[run.id] = replace(run, epoch=epoch)
+
+
+class MemoryJobStore:
+    """Implements `ports.JobStore`."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def changed_since(self, revision: int) -> list[Job]:
+        await self._database.reach()
+        changed = [job for job in self._database.jobs.values() if job.revision > revision]
+        return sorted(changed, key=lambda job: job.revision)
+
+    async def get(self, name: str) -> Job | None:
+        await self._database.reach()
+        job = self._database.jobs.get(name)
+        return None if job is None or job.deleted_at is not None else job
+
+    async def versions(self, name: str | None = None, since: datetime | None = None) -> list[JobVersion]:
+        await self._database.reach()
+        return [
+            version
+            for _, version in sorted(self._database.versions.items())
+            if name in (None, version.name)
+            and (since is None or version.to_at is None or version.to_at > since)
+        ]
+
+    async def list(self) -> list[Job]:
+        await self._database.reach()
+        return [job for _, job in sorted(self._database.jobs.items()) if job.deleted_at is None]
+
+
+class MemoryCommandStore:
+    """Implements `ports.CommandStore`."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def replies(self, command_ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        await self._database.reach()
+        known = self._database.commands
+        return {command_id: known[command_id].reply for command_id in command_ids if command_id in known}
+
+    async def list(self, limit: int = 50) -> list[AppliedCommand]:
+        await self._database.reach()
+        newest = sorted(
+            self._database.commands.values(), key=lambda command: command.received_at, reverse=True
+        )
+        return newest[:limit]
+
+
+class MemoryInstanceStore:
+    """Implements `ports.InstanceStore`."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def beat(self, record: InstanceRecord) -> None:
+        await self._database.reach()
+        self._database.instances[record.executor.id] = replace(record, beat_at=self._database.clock.now())
+
+    async def leave(self, executor_id: str) -> None:
+        await self._database.reach()
+        self._database.instances.pop(executor_id, None)
+
+    async def list(self) -> list[InstanceRecord]:
+        await self._database.reach()
+        return sorted(
+            self._database.instances.values(), key=lambda record: (record.executor.name, record.executor.id)
+        )
