@@ -2,17 +2,15 @@
 
 import re
 
-_USERINFO = re.compile(r"(?<=://)(?P<user>[^:/?#\s]*):(?P<password>[^/?#\s]*)@")
-_SECRET_QUERY = re.compile(
-    r"(?i)(?<=[?&])(?P<key>[^=&#\s]*(?:password|passwd|secret|token)[^=&#\s]*)=[^&#\s]*"
-)
+_PASSWORD = re.compile(r"(?P<before>(?:^|//|\s)[^:/?#\s]*):[^\s]*@")
+_SECRET_IN_QUERY = re.compile(r"(?i)(?P<key>[?&][^=&#\s]*(?:password|passwd|secret|token)[^=&#\s]*)=[^&#\s]*")
 
 
 def redact_url(url: str) -> str:
     """Return `url` with its password, and query values that are named as secrets, replaced by `***`.
 
-    What comes before the last `@` of the authority is taken for credentials, so that a password with a raw
-    `@` or `:` does not show. Works on any text with URLs in it.
+    All up to the last `@` is taken for the password, so that one with a raw `@`, `:` or `/` does not show either,
+    nor one in a URL that is malformed; sometimes that hides more than it had to.
     """
-    without_password = _USERINFO.sub(r"\g<user>:***@", url)
-    return _SECRET_QUERY.sub(r"\g<key>=***", without_password)
+    without_password = _PASSWORD.sub(r"\g<before>:***@", url)
+    return _SECRET_IN_QUERY.sub(r"\g<key>=***", without_password)

@@ -83,6 +83,12 @@ def _read_status(given: object) -> int | str:
     raise problem(expected('a status from 100 to 599 or a range such as "2xx"', given))
 
 
+def _refuse_no_status(given: object) -> object:
+    if given in ([], ()):
+        raise problem("expected at least one status; got an empty list")
+    return given
+
+
 def _check_command(command: str) -> str:
     if not command.strip() or "\0" in command:
         raise problem(expected("a command for the shell", command))
@@ -144,7 +150,9 @@ class WebhookTarget(TargetModel):
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "POST"
     headers: Headers = NO_TEXTS
     body: JsonValue = None
-    expect: Annotated[tuple[Status, ...], Field(min_length=1)] = ("2xx",)
+    expect: Annotated[
+        tuple[Status, ...], BeforeValidator(_refuse_no_status), Field(json_schema_extra={"minItems": 1})
+    ] = ("2xx",)
 
     def expects(self, status: int) -> bool:
         """Whether an answer with this HTTP status is a success."""
