@@ -83,11 +83,15 @@ class Declared:
 
 
 class AmqpConnection:
-    """An open connection. `closed` has the reason as soon as it is gone, our own close included."""
+    """An open connection. `closed` has the reason as soon as it is gone, our own close included.
 
-    def __init__(self, inner: AsyncioConnection, streams: AsyncioStreams) -> None:
+    `user` is who is logged in: the broker refuses a message that claims another as its `user_id`.
+    """
+
+    def __init__(self, inner: AsyncioConnection, streams: AsyncioStreams, user: str | None) -> None:
         self._inner = inner
         self._streams = streams
+        self.user = user
         self.closed: asyncio.Future[ConnectionLostError] = asyncio.get_running_loop().create_future()
         self.blocked = False
         self._is_aborted = False
@@ -121,7 +125,7 @@ class AmqpConnection:
             await _give_up(inner, streams, opened)
         if error is not None:
             raise explain_unopened(error, parameters) from error
-        return cls(inner, streams)
+        return cls(inner, streams, getattr(parameters.credentials, "username", None))
 
     @property
     def is_open(self) -> bool:

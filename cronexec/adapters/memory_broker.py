@@ -122,14 +122,10 @@ class MemoryLink:
         self._lose("the broker cancelled the consumer (deleted, moved or timed out)")
 
     def _lose(self, reason: str) -> None:
-        """Cancel everything first, then give back: nothing that is given back may come to us again."""
-        if not self._events.lose(reason):
-            return
-        self._hub.links.remove(self._lose)
-        for queue, consumer in self._consuming.values():
-            queue.cancel(consumer)
-        for queue, consumer in self._consuming.values():
-            queue.requeue(consumer)
+        if self._events.lose(reason):
+            self._hub.links.remove(self._lose)
+            for queue, consumer in self._consuming.values():
+                queue.leave(consumer)
 
     def _baton_arrived(self, tag: int, message: MemoryMessage) -> None:
         self._events.put(

@@ -67,18 +67,14 @@ class MemoryQueue:
         self.consumers.append(consumer)
         self._deliver()
 
-    def cancel(self, consumer: MemoryConsumer) -> None:
-        """Deliver nothing more to it; what it has it keeps."""
-        if consumer in self.consumers:
-            self.consumers.remove(consumer)
-            self._deliver()
-
     def ack(self, consumer: MemoryConsumer, tag: int) -> None:
         consumer.unacked.pop(tag, None)
         self._deliver()
 
-    def requeue(self, consumer: MemoryConsumer) -> None:
-        """Put everything that it has not acknowledged back in place."""
+    def leave(self, consumer: MemoryConsumer) -> None:
+        """Stop consuming; what was not acknowledged is back in place before the next one gets anything."""
+        if consumer in self.consumers:
+            self.consumers.remove(consumer)
         self.ready += [replace(message, redelivered=True) for message in consumer.unacked.values()]
         self.ready.sort(key=lambda message: message.place)
         consumer.unacked.clear()

@@ -56,18 +56,17 @@ class RabbitMQ:
         heartbeat: timedelta = DEFAULT_HEARTBEAT,
         queue_type: QueueType = "quorum",
         tls: ssl.SSLContext | None = None,
+        connect_timeout: timedelta = CONNECT_TIMEOUT,
     ) -> None:
         if not urls:
             raise SettingsError("amqp_url: no URL is given")
-        self._targets = [_parameters(url, heartbeat, tls) for url in urls]
+        self._targets = [_parameters(url, heartbeat, tls, connect_timeout) for url in urls]
         self._topology = Topology(namespace, queue_type)
         self._name = connection_name
         self._next = 0
         self._links: list[RabbitmqLink] = []
         self._shared = ReconnectingConnection(lambda: self._connect("publisher"))
-        self._publisher = RabbitmqPublisher(
-            self._shared, self._topology, self._targets[0].credentials.username
-        )
+        self._publisher = RabbitmqPublisher(self._shared, self._topology)
         self._requests = RabbitmqRequests(self._shared, self._publisher, self._topology)
 
     async def open_link(self) -> RabbitmqLink:
@@ -75,6 +74,9 @@ class RabbitMQ:
         try:
             await self._topology.declare_all(connection)
             link = await RabbitmqLink.open(connection, self._topology)
+        except ChannelClosedError as error:
+            await connection.close()
+            raise explain_refused(error, f"the queue {self._topology.baton}") from error
         except AmqpError as error:
             await connection.close()
             raise connection_lost(error) from error
@@ -166,21 +168,27 @@ async def _take(channel: AmqpChannel, queue: str, limit: int) -> AsyncIterator[M
         yield message
 
 
-def _parameters(url: str, heartbeat: timedelta, tls: ssl.SSLContext | None) -> pika.URLParameters:
+def _parameters(
+    url: str, heartbeat: timedelta, tls: ssl.SSLContext | None, connect_timeout: timedelta
+) -> pika.URLParameters:
     """Read one URL; raises SettingsError without showing it, as it has a password in it."""
     try:
+        split = urlsplit(url)
         parameters = pika.URLParameters(url)
-        own_heartbeat = "heartbeat" in parse_qs(urlsplit(url).query)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError):
+        split = None
+    if split is None or split.scheme not in {"amqp", "amqps"} or not split.hostname:
         raise SettingsError(
-            "amqp_url: not a valid AMQP URL; expected amqp://USER:PASSWORD@HOST:PORT/VHOST"
-        ) from error
+            "amqp_url: not a valid AMQP URL; expected amqp://USER:PASSWORD@HOST:PORT/VHOST, or amqps://…, "
+            "with special characters in the password as %XX"
+        )
+    own_heartbeat = "heartbeat" in parse_qs(split.query)
     if not own_heartbeat:
         parameters.heartbeat = round(heartbeat.total_seconds())
     if tls is not None and parameters.ssl_options is not None:
         parameters.ssl_options = pika.SSLOptions(tls, parameters.host)
     parameters.connection_attempts = 1
-    parameters.socket_timeout = CONNECT_TIMEOUT.total_seconds()
-    parameters.stack_timeout = CONNECT_TIMEOUT.total_seconds()
+    parameters.socket_timeout = connect_timeout.total_seconds()
+    parameters.stack_timeout = connect_timeout.total_seconds()
     parameters.blocked_connection_timeout = None
     return parameters

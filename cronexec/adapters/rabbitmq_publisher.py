@@ -9,6 +9,7 @@ queue that was deleted) is declared, and the message is published again.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -32,18 +33,20 @@ from cronexec.errors import RefusedError, UnreachableError
 from cronexec.ports import CommandArrived
 
 CONFIRM_TIMEOUT = timedelta(seconds=10)
+NACK_PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds
 JSON = "application/json"
 PERSISTENT = 2
 TRANSIENT = 1
 
 
 class RabbitmqPublisher:
-    """A `Publisher`. `user` is who we log in as: the broker refuses a message that claims another."""
+    """A `Publisher`."""
 
-    def __init__(self, connection: ReconnectingConnection, topology: Topology, user: str | None) -> None:
+    def __init__(self, connection: ReconnectingConnection, topology: Topology) -> None:
         self._connection = connection
         self._topology = topology
-        self._user = user
+        self._declaring = asyncio.Lock()
+        self._declarations = 0
 
     async def publish_baton(self, message_id: str, body: bytes, timeout: float) -> bool:  # noqa: ASYNC109  the port's
         """See the port. A nack, an alarm and a lost connection are False: it may have arrived."""
@@ -62,7 +65,7 @@ class RabbitmqPublisher:
         self, body: bytes, *, command_id: str, reply_to: str | None, expires: float | None = None
     ) -> None:
         """See the port. `expires` (seconds): what nobody took by then goes to the rejected queue."""
-        properties = self.command_properties(command_id, reply_to, expires)
+        properties = command_properties(command_id, reply_to, expires)
         await self._deliver("commands", self._topology.commands, body, properties)
 
     async def reply(self, reply_to: str, correlation_id: str | None, body: bytes) -> None:
@@ -102,31 +105,35 @@ class RabbitmqPublisher:
     async def close(self) -> None:
         await self._connection.close()
 
-    def command_properties(
-        self, command_id: str, reply_to: str | None, expires: float | None = None
-    ) -> BasicProperties:
-        return BasicProperties(
-            content_type=JSON,
-            delivery_mode=PERSISTENT,
-            message_id=command_id,
-            correlation_id=command_id,
-            reply_to=reply_to,
-            user_id=self._user,
-            expiration=None if expires is None else str(max(0, round(expires * 1000))),
-        )
-
     async def to_queue(
         self, channel: AmqpChannel, queue: str, body: bytes, properties: BasicProperties
     ) -> None:
-        """Publish to a queue of the namespace, declared if missing. Raises AmqpError and UnreachableError."""
-        try:
-            await channel.publish("", queue, body, properties)
-        except ReturnedError:
-            await self._topology.declare_all(channel.connection)
-            await channel.publish("", queue, body, properties)
+        """Publish to a queue of the namespace, declared if missing. Raises AmqpError and UnreachableError.
+
+        A queue that somebody declares at this moment is there before its leader is, and messages to it are
+        refused (nack, measured on 3.10): so a refused message is published again a few times.
+        """
+        for pause in NACK_PAUSES:
+            declarations = self._declarations
+            with contextlib.suppress(NackedError):
+                try:
+                    return await channel.publish("", queue, body, properties)
+                except ReturnedError:
+                    await self._declare(channel, since=declarations)
+                    return await channel.publish("", queue, body, properties)
+            await asyncio.sleep(pause)
+        return await channel.publish("", queue, body, properties)
+
+    async def _declare(self, channel: AmqpChannel, since: int) -> None:
+        """Declare the queues, once for all publishes that found one missing at the same time."""
+        async with self._declaring:
+            if self._declarations == since:
+                await self._topology.declare_all(channel.connection)
+                self._declarations += 1
 
     async def _deliver(self, purpose: str, queue: str, body: bytes, properties: BasicProperties) -> None:
         channel = await self._open(purpose)
+        properties.user_id = channel.connection.user
         try:
             async with asyncio.timeout(CONFIRM_TIMEOUT.total_seconds()):
                 await self.to_queue(channel, queue, body, properties)
@@ -138,6 +145,20 @@ class RabbitmqPublisher:
             return await self._connection.channel(purpose)
         except AmqpError as error:
             raise connection_lost(error) from error
+
+
+def command_properties(
+    command_id: str, reply_to: str | None, expires: float | None = None
+) -> BasicProperties:
+    """Return the properties of a command; `expires` is seconds."""
+    return BasicProperties(
+        content_type=JSON,
+        delivery_mode=PERSISTENT,
+        message_id=command_id,
+        correlation_id=command_id,
+        reply_to=reply_to,
+        expiration=None if expires is None else str(max(0, round(expires * 1000))),
+    )
 
 
 def publish_error(error: Exception, what: str) -> RefusedError | UnreachableError:

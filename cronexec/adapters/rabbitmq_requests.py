@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
-from cronexec.adapters.amqp import AmqpChannel, AmqpError, ChannelClosedError, ConnectionLostError, Message
-from cronexec.adapters.rabbitmq_publisher import RabbitmqPublisher, publish_error
+from cronexec.adapters.amqp import AmqpChannel, AmqpError, ConnectionLostError, Message
+from cronexec.adapters.amqp_problems import unreachable
+from cronexec.adapters.rabbitmq_publisher import RabbitmqPublisher, command_properties, publish_error
 from cronexec.adapters.rabbitmq_reconnecting import LONGEST_DELAY, ReconnectingConnection
 from cronexec.adapters.rabbitmq_topology import Topology
 from cronexec.errors import NotYetAppliedError, UnreachableError
@@ -46,14 +47,17 @@ class RabbitmqRequests:
         try:
             async with asyncio.timeout(wait):
                 while True:
-                    with contextlib.suppress(ConnectionLostError, ChannelClosedError):
+                    with contextlib.suppress(ConnectionLostError):
                         return await self._try(attempt)
                     attempt.losses += 1
                     await asyncio.sleep(RETRY_AFTER.total_seconds())
         except TimeoutError as error:
             if attempt.queued:
                 raise NotYetAppliedError(command_id, wait) from error
-            raise publish_error(error, self._topology.commands) from error
+            raise unreachable(
+                f"the broker did not take the command {command_id} within {wait:g} s",
+                "Send it again with the same id: it is applied once",
+            ) from error
         except AmqpError as error:
             raise publish_error(error, self._topology.commands) from error
 
@@ -68,7 +72,8 @@ class RabbitmqRequests:
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._answers[correlation_id] = answer
         try:
-            properties = self._publisher.command_properties(attempt.command_id, DIRECT_REPLY)
+            properties = command_properties(attempt.command_id, DIRECT_REPLY)
+            properties.user_id = channel.connection.user  # the broker verifies it
             properties.correlation_id = correlation_id
             await self._publisher.to_queue(channel, self._topology.commands, attempt.body, properties)
             attempt.queued = True
