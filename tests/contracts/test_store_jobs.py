@@ -1,0 +1,106 @@
+"""What every `JobStore`, `CommandStore` and `InstanceStore` promises."""
+
+from dataclasses import replace
+
+from stores import ANNA, BERT, Bench, begin, document, job, slot_at, version, write
+
+from cronexec.domain.job import Pause
+from cronexec.ports import AppliedCommand, InstanceRecord, Store
+
+
+async def test_a_job_comes_back_as_it_was_written(store: Store) -> None:
+    rich = replace(
+        job("rich", 2, version=4, issued_by="eve", declared=True),
+        document=document("rich", params={"a.b": [1, {"$c": None}]}, timeout="10m", labels={"team": "games"}),
+        paused=Pause(since_at=slot_at(1), issued_by=None, range_id="rich@x"),
+    )
+    await write(store, await begin(store), jobs=[rich, job("plain", 1)], revision=2)
+    assert await store.jobs.get("rich") == rich
+    assert await store.jobs.get("plain") == job("plain", 1)
+    assert await store.jobs.get("nothing") is None
+
+
+async def test_changes_are_read_by_revision_with_tombstones(store: Store) -> None:
+    term = await write(store, await begin(store), jobs=[job("a", 1), job("b", 2), job("c", 3)], revision=3)
+    deleted = job("a", 4, deleted_at=slot_at(5))
+    await write(store, term, jobs=[deleted, job("b", 5)], revision=5)
+    assert [one.name for one in await store.jobs.changed_since(0)] == ["c", "a", "b"]
+    assert await store.jobs.changed_since(3) == [deleted, job("b", 5)]
+    assert await store.jobs.changed_since(5) == []
+
+
+async def test_deleted_jobs_are_not_listed_until_they_are_put_again(store: Store) -> None:
+    term = await write(store, await begin(store), jobs=[job("b", 1), job("a", 2)], revision=2)
+    term = await write(store, term, jobs=[job("a", 3, deleted_at=slot_at(5))], revision=3)
+    assert [one.name for one in await store.jobs.list()] == ["b"]
+    assert await store.jobs.get("a") is None
+    await write(store, term, jobs=[job("a", 4, version=2)], revision=4)
+    assert [one.name for one in await store.jobs.list()] == ["a", "b"]
+    assert await store.jobs.get("a") == job("a", 4, version=2)
+
+
+async def test_the_history_has_every_version_with_its_time(store: Store) -> None:
+    term = await write(store, await begin(store), versions=[version("a", 1, 0), version("b", 1, 0)])
+    await write(store, term, versions=[version("a", 1, 0, 60), version("a", 2, 60)])
+    assert await store.jobs.versions("a") == [version("a", 1, 0, 60), version("a", 2, 60)]
+    assert [(one.name, one.version) for one in await store.jobs.versions()] == [("a", 1), ("a", 2), ("b", 1)]
+
+
+async def test_versions_that_ended_before_an_instant_can_be_left_out(store: Store) -> None:
+    versions = [version("a", 1, 0, 60), version("a", 2, 60, 120), version("a", 10, 120)]
+    await write(store, await begin(store), versions=versions)
+    assert [one.version for one in await store.jobs.versions("a", since=slot_at(60))] == [2, 10]
+    assert [one.version for one in await store.jobs.versions(since=slot_at(59))] == [1, 2, 10]
+
+
+async def test_the_history_of_a_deleted_job_stays_to_be_read(store: Store) -> None:
+    term = await write(
+        store, await begin(store), jobs=[job("a", 1)], versions=[version("a", 1, 0)], revision=1
+    )
+    deleted = job("a", 2, deleted_at=slot_at(60))
+    await write(store, term, jobs=[deleted], versions=[version("a", 1, 0, 60)], revision=2)
+    assert await store.jobs.versions("a") == [version("a", 1, 0, 60)]
+
+
+async def test_a_known_commands_reply_is_found(store: Store) -> None:
+    put = AppliedCommand(
+        id="c1",
+        type="job.put",
+        received_at=slot_at(1),
+        reply={"ok": True, "result": {"version": 1}},
+        document={"job": {"$odd.key": 1}},
+        issued_by="eve",
+        user="guest",
+        epoch=1,
+    )
+    refused = replace(put, id="c2", received_at=slot_at(2), reply={"ok": False}, issued_by=None, user=None)
+    await write(store, await begin(store), commands=[put, refused])
+    assert await store.commands.replies(["c1", "c2", "c3"]) == {"c1": put.reply, "c2": refused.reply}
+    assert await store.commands.list() == [refused, put]
+    assert await store.commands.list(limit=1) == [refused]
+
+
+async def test_instances_are_listed_with_the_databases_time_until_they_leave(stores: Bench) -> None:
+    store = stores.open()
+    await store.terms.prepare()
+    anna = InstanceRecord(
+        executor=ANNA,
+        started_at=slot_at(),
+        beat_at=slot_at(-3600),
+        handlers=("b", "a"),
+        versions={"croniter": "7.0.0", "tzdata": "2026.1"},
+        clock_offset_ms=-1.5,
+    )
+    before = await store.terms.ping()
+    await store.instances.beat(replace(anna, executor=BERT))
+    await store.instances.beat(anna)
+    await store.instances.beat(replace(anna, beat=2, state="holder", running=3, allow_shell=True))
+    first, second = await stores.open().instances.list()
+    assert first.beat_at >= before
+    assert replace(first, beat_at=anna.beat_at) == replace(
+        anna, beat=2, state="holder", running=3, allow_shell=True
+    )
+    assert second.executor == BERT
+    await store.instances.leave(BERT.id)
+    await store.instances.leave("nobody")
+    assert [record.executor for record in await store.instances.list()] == [ANNA]
