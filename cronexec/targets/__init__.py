@@ -9,6 +9,7 @@ from cronexec.domain.run import Outcome
 from cronexec.ports import Execution, Publisher, Target
 from cronexec.settings import Settings
 from cronexec.targets.handler import Handlers, HandlerTarget
+from cronexec.targets.output import BoundedOutput
 from cronexec.targets.publish import PublishTarget
 from cronexec.targets.secrets import Secrets
 from cronexec.targets.shell import ShellTarget
@@ -34,7 +35,7 @@ class Targets:
         handler_loop: asyncio.AbstractEventLoop | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> Self:
-        """Make every kind; on the engine's loop. `handler_loop`: the application's, or None for one of our own.
+        """Make every kind, on the engine's loop. `handler_loop`: the application's; None: one of our own.
 
         `environ` has the secrets, and PATH, HOME and LANG for shell commands.
         """
@@ -56,6 +57,10 @@ class Targets:
         if target.type == "handler":
             return "async_handlers" if self._handlers.is_asynchronous(target.name) else "handlers"
         return _POOLS[target.type]
+
+    def new_output(self) -> BoundedOutput:
+        """Return an empty, bounded output for an attempt."""
+        return BoundedOutput()
 
     def unavailable(self, target: Any) -> str | None:
         """Return why this instance cannot execute it, or None."""

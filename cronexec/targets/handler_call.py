@@ -19,6 +19,7 @@ from cronexec.targets.handler_run import Run
 REPORT_INTERVAL = 0.1  # seconds between two progress reports of a run that go on to the engine
 MOST_ERROR = 2000  # characters
 MOST_RESULT = 16 * 1024
+MOST_TRACEBACK = 64 * 1024
 
 SUCCEEDED = Outcome(state=RunState.SUCCEEDED)
 CANCELLED = Outcome(state=RunState.FAILED, error="CancelledError: the handler was cancelled")
@@ -115,7 +116,7 @@ class Call:
         self.outcome = Outcome(state=RunState.FAILED, error=sentence[:MOST_ERROR])
         tb = error.__traceback__
         lines = traceback.format_exception(type(error), error, tb.tb_next if tb else None)
-        self._execution.output.write(redact_url("".join(lines)))
+        self._execution.output.write(redact_url("".join(lines)[-MOST_TRACEBACK:]))
 
 
 def _as_text(result: Any) -> str:

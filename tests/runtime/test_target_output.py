@@ -1,0 +1,130 @@
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cronexec.domain.template import TemplateError, check_template, render
+from cronexec.targets.output import BoundedOutput, RedactingSink
+from cronexec.targets.secrets import SecretError, Secrets
+
+VALUES = {"slot": "2026-11-20T03:00:00Z", "attempt": 2, "params": {"league": 7, "teams": ["a", {"b": None}]}}
+
+
+def test_short_output_is_kept_as_it_is() -> None:
+    sink = BoundedOutput(head_bytes=4, tail_bytes=4)
+    sink.write("äb")
+    sink.write(b"cde")
+    assert (sink.output().text, sink.output().dropped) == ("äbcde", 0)
+
+
+@given(st.lists(st.binary(max_size=30), max_size=20), st.integers(0, 20), st.integers(1, 20))
+def test_head_and_tail_are_the_ends_of_what_was_written(chunks: list[bytes], head: int, tail: int) -> None:
+    sink = BoundedOutput(head_bytes=head, tail_bytes=tail)
+    for chunk in chunks:
+        sink.write(bytes(byte % 128 for byte in chunk))
+    written = bytes(byte % 128 for byte in b"".join(chunks)).decode()
+    output = sink.output()
+    if len(written) <= head + tail:
+        assert (output.head + output.tail, output.dropped) == (written, 0)
+    else:
+        expected = (written[:head], written[-tail:], len(written) - head - tail)
+        assert (output.head, output.tail, output.dropped) == expected
+
+
+def test_a_character_cut_at_the_gap_is_dropped_whole() -> None:
+    sink = BoundedOutput(head_bytes=4, tail_bytes=4)
+    sink.write("aaa€bbbbb€bbb")
+    output = sink.output()
+    assert (output.head, output.tail) == ("aaa", "bbb")
+    assert output.dropped == len("aaa€bbbbb€bbb".encode()) - 6
+
+
+def test_bytes_that_are_no_text_are_replaced() -> None:
+    sink = BoundedOutput()
+    sink.write(b"\xff\xfe ok")
+    assert sink.output().head == "\ufffd\ufffd ok"
+
+
+@given(st.lists(st.integers(0, 40), max_size=6), st.integers(1, 12))
+def test_a_secret_is_not_shown_wherever_chunks_and_head_are_cut(cuts: list[int], head: int) -> None:
+    text = "begin hunter2-hunter2 hunt hunter hunter2\nend"
+    sink = BoundedOutput(head_bytes=head, tail_bytes=12)
+    redacting = RedactingSink(sink, {"hunter2"})
+    edges = sorted({0, len(text), *(min(cut, len(text)) for cut in cuts)})
+    for start, end in pairwise(edges):
+        redacting.write(text[start:end])
+    redacting.close()
+    shown = "begin ***-*** hunt hunter ***\nend"
+    output = sink.output()
+    assert output.head == shown[:head]
+    assert output.tail == shown[-12:]
+
+
+def test_a_secret_is_found_in_json_and_in_urls() -> None:
+    sink = BoundedOutput()
+    redacting = RedactingSink(sink, {'a"b/c'})
+    redacting.write(r'{"x": "a\"b/c"} ?x=a%22b%2Fc a"b/c')
+    redacting.close()
+    assert sink.output().text == '{"x": "***"} ?x=*** ***'
+
+
+@pytest.mark.parametrize(
+    ("template", "rendered"),
+    [
+        ("{{ params.league }}", 7),
+        ("{{params.teams}}", ["a", {"b": None}]),
+        ("{{ params.teams.0 }}", "a"),
+        ("league {{ params.league }} at {{ slot }}", "league 7 at 2026-11-20T03:00:00Z"),
+        ("x{{ params.teams }}", 'x["a", {"b": null}]'),
+        ({"{{ slot }}": ["{{ attempt }}", 1, None]}, {"{{ slot }}": [2, 1, None]}),
+        ('{{ "{{" }} .Names }}', "{{ .Names }}"),
+        ("no placeholder }}", "no placeholder }}"),
+    ],
+)
+def test_placeholders_become_values(template: object, rendered: object) -> None:
+    assert render(template, VALUES) == rendered
+
+
+@pytest.mark.parametrize("name", ["slto", "params.legue", "params.teams.9", "slot.__class__", "1 + 1", ""])
+def test_an_unknown_placeholder_is_named_with_the_known_ones(name: str) -> None:
+    with pytest.raises(TemplateError) as raised:
+        render(f"x {{{{ {name} }}}}", VALUES)
+    known = "known are: slot, attempt, params.league, params.teams"
+    assert str(raised.value) == f"the placeholder {{{{ {name} }}}} is not known; {known}"
+
+
+def test_what_is_put_in_is_not_looked_at_again() -> None:
+    assert render("x {{ params.a }}", {"params": {"a": "{{ slot }}"}}) == "x {{ slot }}"
+
+
+def test_a_document_is_checked_for_names_without_its_params() -> None:
+    body = {"a": ["{{ params.any }}", "{{ slto }}"], "b": "{{ slot }} {{ 1 + 1 }}"}
+    assert [problem.field for problem in check_template(body, "target.body")] == [
+        "target.body.a[1]",
+        "target.body.b",
+    ]
+
+
+def test_secrets_come_from_a_variable_or_else_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "FILE").write_text("from file\n\n")
+    (tmp_path / "BOTH").write_text("from file")
+    secrets = Secrets({"CRONEXEC_SECRET_BOTH": "from variable", "OTHER": "no"}, tmp_path)
+    value, used = secrets.resolve({"a": ["${secret:FILE}!", "${secret:BOTH}"], "b": 1, "c": "${OTHER}"})
+    assert value == {"a": ["from file\n!", "from variable"], "b": 1, "c": "${OTHER}"}
+    assert used == {"from file\n", "from variable"}
+
+
+@pytest.mark.parametrize("name", ["../FILE", "/etc/passwd", "a.b", "", "A B"])
+def test_a_secrets_name_is_no_path(name: str, tmp_path: Path) -> None:
+    (tmp_path / "FILE").write_text("x")
+    with pytest.raises(SecretError, match="letters, digits and underscores only"):
+        Secrets({}, tmp_path / "sub").resolve(f"${{secret:{name}}}")
+
+
+def test_a_missing_secret_is_named_with_where_it_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(SecretError) as raised:
+        Secrets({}, tmp_path).resolve("${secret:NONE}")
+    where = f"CRONEXEC_SECRET_NONE is not set, and {tmp_path} has no file NONE"
+    assert str(raised.value) == f"the secret NONE is missing on this instance: {where}"
