@@ -18,7 +18,7 @@ from cronexec.errors import (
     UnreachableError,
 )
 from cronexec.settings import Settings
-from cronexec.targets.handler import Run
+from cronexec.targets.handler_run import Run
 
 __all__ = [
     "AsyncCronexec",

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-Log = structlog.typing.FilteringBoundLogger
+Log = structlog.stdlib.BoundLogger
 
 
 def get_logger(**fields: Any) -> Log:

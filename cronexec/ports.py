@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from cronexec.domain.job import Job, JobVersion
 from cronexec.domain.ledger import CloseRange as CloseRange
 from cronexec.domain.ledger import Settle as Settle
-from cronexec.domain.run import Executor, Outcome, Progress, Run, RunState
+from cronexec.domain.run import Executor, Outcome, Output, Progress, Run, RunState
 from cronexec.domain.term import Term, TermRecord
 
 
@@ -389,9 +389,17 @@ class Broker(Protocol):
 
 
 class OutputSink(Protocol):
-    """Takes what a run prints; keeps head and tail, bounded."""
+    """Takes what a run prints."""
 
     def write(self, data: bytes | str) -> None: ...
+
+
+class RunOutput(OutputSink, Protocol):
+    """What a run has printed: head and tail, bounded."""
+
+    def output(self) -> Output:
+        """Return what is kept so far."""
+        ...
 
 
 @dataclass(kw_only=True, slots=True)
@@ -406,7 +414,7 @@ class Execution:
     target: Any
     timeout: timedelta | None
     params: Mapping[str, Any]
-    output: OutputSink
+    output: RunOutput
     report: Any
     labels: Mapping[str, str] = field(default_factory=dict)
     kept_until: Any = None
@@ -427,3 +435,27 @@ class Target(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Targets(Protocol):
+    """All kinds of targets of an instance together."""
+
+    def handlers(self) -> Sequence[str]:
+        """Return the names of the handlers that are registered here."""
+        ...
+
+    def pool_of(self, target: Any) -> str:
+        """Return which of the instance's limits on running targets counts for it."""
+        ...
+
+    def new_output(self) -> RunOutput:
+        """Return an empty, bounded output for an attempt."""
+        ...
+
+    def unavailable(self, target: Any) -> str | None:
+        """Return why this instance cannot execute it, or None."""
+        ...
+
+    async def execute(self, execution: Execution) -> Outcome:
+        """Execute by kind, as `Target.execute`."""
+        ...

@@ -12,10 +12,8 @@ from datetime import datetime
 from cronexec.domain.job import JobDocument
 from cronexec.domain.run import Outcome, Progress, Run, RunState
 from cronexec.log import Log
-from cronexec.ports import Clock, Execution
+from cronexec.ports import Clock, Execution, Targets
 from cronexec.runtime.recorder import Recorder
-from cronexec.targets import Targets
-from cronexec.targets.output import BoundedOutput
 
 
 class Attempt:
@@ -48,7 +46,7 @@ class Attempt:
             target=document.target,
             timeout=document.timeout,
             params=run.params if run.params is not None else document.params,
-            output=BoundedOutput(),
+            output=targets.new_output(),
             report=self._report,
             labels=document.labels,
         )

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 
 from cronexec.domain.run import Executor
 from cronexec.log import Log
-from cronexec.ports import Broker, Clock, Publisher, Store
+from cronexec.ports import Broker, Clock, Publisher, Store, Targets
 from cronexec.settings import Settings
-from cronexec.targets import Targets
 
 
 @dataclass(frozen=True, kw_only=True)

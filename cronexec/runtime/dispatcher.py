@@ -14,17 +14,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from cronexec.domain.job import JobDocument
 from cronexec.domain.run import Executor, Outcome, Run, RunState
 from cronexec.errors import CronexecError
 from cronexec.log import Log
-from cronexec.ports import Clock, Finish, RunStore, Start
+from cronexec.ports import Clock, Finish, RunStore, Start, Targets
 from cronexec.runtime.attempt import Attempt
 from cronexec.runtime.guard import TermGuard
 from cronexec.runtime.recorder import Recorder
 from cronexec.runtime.service import Backoff, Breather, Wake
-from cronexec.targets import Targets
 
 MOST_AT_ONCE = 256
 STARTS_IN_FLIGHT = 3
@@ -259,10 +259,10 @@ class Dispatcher:
             self._starting.discard(item.run.id)
             self._running[item.run.id] = attempt
             self._empty.clear()
-            attempt.start(lambda attempt, item=item: self._ended(attempt, item))
+            attempt.start(partial(self._ended, item))
             await breather.breathe()
 
-    def _ended(self, attempt: Attempt, item: Ready) -> None:
+    def _ended(self, item: Ready, attempt: Attempt) -> None:
         self._recorder.finish(
             Finish(
                 run_id=item.run.id,

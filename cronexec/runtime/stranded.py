@@ -12,8 +12,8 @@ from cronexec.domain.job import JobDocument
 from cronexec.domain.ledger import Settle
 from cronexec.domain.run import Outcome, RunState
 from cronexec.log import Log
+from cronexec.ports import Targets
 from cronexec.runtime.dispatcher import Ready
-from cronexec.targets import Targets
 
 REASON = "target_unavailable"
 
