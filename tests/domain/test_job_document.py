@@ -71,16 +71,20 @@ REFUSED: list[tuple[Any, str]] = [
     ),
     (
         document(params={"at": datetime(2026, 1, 1, tzinfo=UTC)}),
-        "params.at: expected text, a number, true, false, null, a list or an object; got a datetime; "
-        "put it in quotes",
+        (
+            "params.at: expected text, a number, true, false, null, a list or an object; got a datetime; "
+            "put it in quotes"
+        ),
     ),
     (document(params={1: 2}), "params.1: expected text as key; got 1; put it in quotes"),
     (document(params={"a\0": 2}), "params: a key with a null character cannot be stored"),
     (document(params={"a": "\ud800"}), "params.a: text with half a surrogate pair cannot be stored"),
     (
         document(schedule="* * * * *"),
-        'schedule: expected an object such as {"cron": "0 3 * * *", "timezone": "Europe/Amsterdam"}; '
-        "got '* * * * *'",
+        (
+            'schedule: expected an object such as {"cron": "0 3 * * *", "timezone": "Europe/Amsterdam"}; '
+            "got '* * * * *'"
+        ),
     ),
     (document(target="x"), "target: expected an object; got 'x'"),
     (
@@ -89,7 +93,10 @@ REFUSED: list[tuple[Any, str]] = [
     ),
     (
         document(target={"type": "webhok"}),
-        "target.type: expected one of webhook, shell, handler, publish; got 'webhok'; did you mean 'webhook'?",
+        (
+            "target.type: expected one of webhook, shell, handler, publish; got 'webhok'; did you mean "
+            "'webhook'?"
+        ),
     ),
     (
         document(target={"type": ["shell"]}),
@@ -127,8 +134,10 @@ REFUSED: list[tuple[Any, str]] = [
     (webhook(url="http://h:99999/"), "target.url: no URL: 'http://h:99999/' has a wrong host or port"),
     (
         webhook(method="post"),
-        "target.method: expected one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS; got 'post'; "
-        "did you mean 'POST'?",
+        (
+            "target.method: expected one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS; got 'post'; "
+            "did you mean 'POST'?"
+        ),
     ),
     (
         webhook(expect=[200, 99]),
