@@ -136,10 +136,7 @@ class ShellSupervisor:
         self._outgoing: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._received = bytearray()
         self.lost = False
-        self._link, theirs = socket.socketpair()
-        with theirs:
-            self._process = _spawn(python, theirs.fileno())
-        self._link.setblocking(False)
+        self._link, self._process = _spawn(python)
         self._loop.add_reader(self._link, self._receive)
 
     @property
@@ -204,7 +201,6 @@ class ShellSupervisor:
             data = b""
         if not data:
             self._lose("it was killed, or failed")
-            self._process.wait()  # its socket is closed, so it has ended or is just about to
             return
         self._received += data
         while len(self._received) >= LENGTH.size:
@@ -222,6 +218,8 @@ class ShellSupervisor:
     def _lose(self, why: str) -> None:
         for process in self._disconnect(why):
             process.kill_group()
+        self._process.kill()  # its socket is closed, so it has ended or is just about to
+        self._process.wait()
 
     def _disconnect(self, why: str) -> list[ShellProcess]:
         """Give up the supervisor, and return the commands that it was running."""
@@ -240,16 +238,25 @@ class ShellSupervisor:
         return processes
 
 
-def _spawn(python: str, link: int) -> "subprocess.Popen[bytes]":
+def _spawn(python: str) -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
     """Start the supervisor in a session of its own: a Ctrl-C in the terminal is the instance's business."""
-    return subprocess.Popen(
-        [python, "-I", "-S", shell_supervisor.__file__, str(link), str(os.getpid())],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=(link,),
-        start_new_session=True,
-    )
+    ours, theirs = socket.socketpair()
+    link = theirs.fileno()
+    with theirs:
+        try:
+            process = subprocess.Popen(
+                [python, "-I", "-S", shell_supervisor.__file__, str(link), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(link,),
+                start_new_session=True,
+            )
+        except OSError:
+            ours.close()
+            raise
+    ours.setblocking(False)
+    return ours, process
 
 
 def _close_all(fds: tuple[int, ...]) -> None:

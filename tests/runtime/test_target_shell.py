@@ -219,7 +219,7 @@ async def test_a_flood_of_output_is_bounded_and_does_not_hold_the_loop(shell: Sh
         before = time.monotonic()
         await asyncio.sleep(0.001)
         longest = max(longest, time.monotonic() - before)
-    output = execution.output.output()  # type: ignore[attr-defined]
+    output = execution.output.output()
     assert task.result().state is RunState.SUCCEEDED
     assert output.tail.endswith("x\nthe end\n")
     assert len(output.head) + len(output.tail) + output.dropped == 200_000_000 + len("\nthe end\n")
@@ -245,6 +245,14 @@ async def test_a_killed_supervisor_fails_its_runs_kills_their_groups_and_is_repl
     assert (outcome.state, outcome.reason) == (RunState.FAILED, "supervisor_lost")
     await wait_until(lambda: not any(map(alive, found)), lambda: [pid for pid in found if alive(pid)])
     assert (await shell.execute(command("true"))).state is RunState.SUCCEEDED
+
+
+async def test_a_supervisor_that_cannot_be_started_is_a_failure() -> None:
+    shell = ShellTarget(allowed=True, secrets=Secrets({}), python="/no/such/python")
+    outcome = await shell.execute(command("true"))
+    assert outcome.state is RunState.FAILED
+    assert outcome.error is not None
+    assert "/no/such/python" in outcome.error
 
 
 async def test_signals_to_the_supervisor_end_nothing(shell: ShellTarget) -> None:

@@ -227,6 +227,14 @@ async def test_a_refused_connection_is_said_to_be_one(target: WebhookTarget) -> 
     assert outcome.error == f"no connection to 127.0.0.1:{port}: Connection refused"
 
 
+async def test_a_param_cannot_add_a_header(target: WebhookTarget, receiver: Receiver) -> None:
+    document = Document(url=receiver.url, headers={"X-Name": "{{ params.name }}"})
+    outcome = await failure(target, execution_of(document, params={"name": "a\r\nX-Other: b"}))
+    assert outcome.error is not None
+    assert "failed: ValueError" in outcome.error
+    assert receiver.requests == []
+
+
 async def test_an_unknown_host_is_named(target: WebhookTarget) -> None:
     outcome = await failure(target, request_to("http://nowhere.invalid/?key=hidden"))
     assert outcome.error == "the host name nowhere.invalid cannot be resolved"
