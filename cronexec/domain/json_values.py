@@ -1,8 +1,8 @@
 """Free-form parts of documents (params, bodies, AMQP headers): JSON that database and broker can keep.
 
 What they cannot keep is refused here, with its path, and never changed in silence: numbers beyond 64 bits,
-NaN and infinity, lone surrogates, keys that are no text or contain a null character, and nesting without end.
-Keys with `.` and `$` are fine.
+NaN and infinity, lone surrogates, keys that are no text or contain a null character, nesting without end, and
+what MongoDB's drivers read back as a reference. Keys with `.` and `$` are fine.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import PlainValidator, WithJsonSchema
 
-from cronexec.domain.problems import expected, problems
+from cronexec.domain.problems import REFERENCE, expected, is_reference, problems
 from cronexec.errors import FieldProblem
 
 MAX_DEPTH = 32  # MongoDB nests 100 levels, and the document around takes some
@@ -50,8 +50,10 @@ class _Copier:
             return [self.copy(item, f"{path}[{index}]", depth) for index, item in enumerate(value)]
         return self._refuse(path, f"{expected(_ANYTHING, value)}; put it in quotes")
 
-    def _copy_object(self, value: Mapping[Any, Any], path: str, depth: int) -> dict[str, Any]:
-        copied = {}
+    def _copy_object(self, value: Mapping[Any, Any], path: str, depth: int) -> Any:
+        copied: dict[str, Any] = {}
+        if is_reference(value):
+            return self._refuse(path, REFERENCE)
         for key, item in value.items():
             below = f"{path}.{key}" if path else str(key)
             if not isinstance(key, str):

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from cronexec.domain.duration import format_duration, parse_duration
-from cronexec.domain.problems import expected, problem, problems
+from cronexec.domain.problems import REFERENCE, expected, is_reference, problem, problems
 from cronexec.errors import FieldProblem
 
 
@@ -73,6 +73,8 @@ def text_map(judge: Callable[[str, str], str | None] | None = None) -> Any:
     def read(given: object) -> dict[str, str]:
         if not isinstance(given, Mapping):
             raise problem(expected("an object of texts", given))
+        if is_reference(given):
+            raise problem(REFERENCE)
         found = [
             FieldProblem(str(key), message)
             for key, value in given.items()

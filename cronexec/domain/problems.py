@@ -22,6 +22,8 @@ _SHOWN = 60
 _MANY_DIGITS = 10**_SHOWN
 _NEAR = 0.6
 
+REFERENCE = "an object with both $ref and $id is a reference to MongoDB and cannot be kept as it is"
+
 _EXPECTED = {
     "string_type": "text",
     "int_type": "a whole number",
@@ -70,6 +72,11 @@ def show(given: object) -> str:
     if isinstance(given, Mapping):
         return "an object"
     return "a list" if isinstance(given, (list, tuple)) else f"a {type(given).__name__}"
+
+
+def is_reference(given: Mapping[Any, Any]) -> bool:
+    """Whether MongoDB's drivers would read back `given` as a reference (DBRef), which is no plain object."""
+    return "$ref" in given and "$id" in given
 
 
 def nearest(given: str, known: Iterable[str], cutoff: float = _NEAR) -> str | None:

@@ -77,6 +77,14 @@ REFUSED: list[tuple[Any, str]] = [
         ),
     ),
     (document(params={1: 2}), "params.1: expected text as key; got 1; put it in quotes"),
+    (
+        document(params={"a": [{"$ref": "b", "$id": 1}]}),
+        "params.a[0]: an object with both $ref and $id is a reference to MongoDB and cannot be kept as it is",
+    ),
+    (
+        document(labels={"$ref": "b", "$id": "1"}),
+        "labels: an object with both $ref and $id is a reference to MongoDB and cannot be kept as it is",
+    ),
     (document(params={"a\0": 2}), "params: a key with a null character cannot be stored"),
     (document(params={"a": "\ud800"}), "params.a: text with half a surrogate pair cannot be stored"),
     (
