@@ -1,0 +1,118 @@
+"""`cronexec command`: the command queue, for those who write to it in other languages."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cronexec.cli.output import examples, json_option, people, print_json, print_table
+from cronexec.cli.records import rejected_record
+from cronexec.cli.session import Session, run_session, wait_option
+from cronexec.domain.command import Command, command_from_fields, command_schema
+from cronexec.domain.documents import read_documents
+from cronexec.errors import FieldProblem, InvalidDocumentError
+
+LONGEST_BODY = 100
+
+
+@examples(
+    "cronexec command schema > command.schema.json",
+    "cronexec command rejected",
+)
+@click.group(short_help="The command queue.")
+def command() -> None:
+    """Use the command queue: what instances, the command line and AMQP clients in any language send to."""
+
+
+@examples(
+    "cronexec command schema > command.schema.json",
+)
+@command.command(short_help="Print the JSON Schema of commands.")
+@json_option
+def schema(as_json: bool) -> None:  # noqa: ARG001  it is JSON anyway
+    """Print the JSON Schema of all commands, the job document included."""
+    print_json(command_schema())
+
+
+@examples(
+    "cronexec command rejected --json",
+)
+@command.command(short_help="List messages that could not be used as commands.")
+@click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many."
+)
+@json_option
+@click.pass_context
+def rejected(ctx: click.Context, limit: int, as_json: bool) -> None:
+    """List the messages that could not be used as commands, with the reason. They stay in the queue."""
+    found = run_session(ctx, lambda session: session.connection.broker.rejected(limit))
+    if as_json:
+        print_json({"rejected": [rejected_record(each) for each in found]})
+        return
+    rows = [(people(each.rejected_at), each.reason, each.field, _start(each.body)) for each in found]
+    print_table(("REJECTED", "REASON", "FIELD", "MESSAGE"), rows, empty="No message was rejected.")
+
+
+def _start(body: bytes) -> str:
+    text = " ".join(body.decode(errors="replace").split())
+    return text if len(text) <= LONGEST_BODY else f"{text[:LONGEST_BODY]}…"
+
+
+@examples(
+    'echo \'{"type": "job.trigger", "name": "close-league"}\' | cronexec command send -',
+)
+@command.command(short_help="Send commands from a file.")
+@click.argument("file", metavar="FILE|-")
+@wait_option
+@json_option
+@click.pass_context
+def send(ctx: click.Context, file: str, wait: float, as_json: bool) -> None:
+    """Send commands, as JSON or YAML, one after the other.
+
+    `schema`, `id` and `issued_by` are added where they are left out.
+    """
+    fields = _read(file)
+
+    async def work(session: Session) -> list[dict[str, Any]]:
+        identified = [session.client.commands.identity() | each for each in fields]
+        commands = _parse(identified)
+        return [
+            {"id": each.id, "type": each.type, "result": await session.client.commands.send(each)}
+            for each in commands
+        ]
+
+    replies = run_session(ctx, work, wait=wait)
+    if as_json:
+        print_json({"replies": replies})
+        return
+    for reply in replies:
+        said = ", ".join(f"{key} {value}" for key, value in reply["result"].items())
+        click.echo(f"{reply['type']} {reply['id']}: {said}")
+
+
+def _read(file: str) -> list[dict[str, Any]]:
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise click.BadParameter(f"{file} cannot be read: {error.strerror}", param_hint="FILE") from None
+    documents, problems = read_documents(text, source="standard input" if file == "-" else file)
+    if problems:
+        raise InvalidDocumentError(problems)
+    return documents
+
+
+def _parse(documents: list[dict[str, Any]]) -> list[Command]:
+    """Validate all before one is sent."""
+    commands: list[Command] = []
+    problems: list[FieldProblem] = []
+    for number, document in enumerate(documents, 1):
+        try:
+            commands.append(command_from_fields({key: document[key] for key in document if key != "schema"}))
+        except InvalidDocumentError as error:
+            problems += [
+                FieldProblem(f"command {number}: {each.field}", each.message) for each in error.problems
+            ]
+    if problems:
+        raise InvalidDocumentError(problems)
+    return commands

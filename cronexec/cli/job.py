@@ -1,0 +1,448 @@
+"""`cronexec job`: the jobs of the namespace."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+import yaml
+
+from cronexec.cli.documents import CrontabOptions, read_files
+from cronexec.cli.job_put import Putting
+from cronexec.cli.output import (
+    examples,
+    json_option,
+    people,
+    print_json,
+    print_problems,
+    print_table,
+    stop,
+)
+from cronexec.cli.records import job_record, next_slot, target_line
+from cronexec.cli.session import Session, run_session, wait_option
+from cronexec.domain.job import Job
+from cronexec.domain.schedule import Schedule, ScheduleError
+from cronexec.errors import CronexecError, FieldProblem, InvalidDocumentError, RefusedError
+
+REFUSED = 1
+names_argument = click.argument("names", metavar="NAME...", nargs=-1, required=True)
+
+
+@examples(
+    "cronexec job put jobs.yaml",
+    "cronexec job list",
+    "cronexec job trigger close-league --param league=8",
+)
+@click.group(short_help="The jobs of the namespace.")
+def job() -> None:
+    """Manage the jobs of the namespace."""
+
+
+@examples(
+    "cronexec job list --json",
+)
+@job.command("list", short_help="List all jobs.")
+@click.option("--paused", is_flag=True, help="Only those that are paused.")
+@json_option
+@click.pass_context
+def list_jobs(ctx: click.Context, paused: bool, as_json: bool) -> None:
+    """List all jobs, with their next slot."""
+    jobs, now = run_session(ctx, _read_jobs)
+    shown = [each for each in jobs if each.paused or not paused]
+    if as_json:
+        print_json({"jobs": [job_record(each, now) for each in shown]})
+        return
+    rows = [
+        (
+            each.name,
+            each.version,
+            each.schedule.describe(),
+            target_line(each.document.target),
+            "paused" if each.paused else people(next_slot(each, now)) or "no more",
+            "in code" if each.declared else each.document.owner,
+        )
+        for each in shown
+    ]
+    print_table(
+        ("JOB", "VERSION", "SCHEDULE", "TARGET", "NEXT", "OWNER"),
+        rows,
+        empty="No jobs yet: put some with 'cronexec job put FILE'.",
+    )
+
+
+async def _read_jobs(session: Session) -> tuple[list[Job], datetime]:
+    jobs, now = await asyncio.gather(session.client.jobs.list(), session.store.terms.ping())
+    return jobs, now
+
+
+@examples(
+    "cronexec job show close-league",
+    "cronexec job show close-league --history",
+)
+@job.command(short_help="Show one job.")
+@click.argument("name")
+@click.option("--history", is_flag=True, help="All versions, with when their slots counted.")
+@json_option
+@click.pass_context
+def show(ctx: click.Context, name: str, history: bool, as_json: bool) -> None:
+    """Show one job: its document as it can be put again, and what is known of it."""
+    if history:
+        _show_history(ctx, name, as_json)
+        return
+    found, now = run_session(ctx, lambda session: _find(session, name))
+    if as_json:
+        print_json(job_record(found, now))
+        return
+    fields = {
+        "version": found.version,
+        "updated": f"{people(found.updated_at)} by {found.issued_by or 'somebody'}",
+        "paused": f"since {people(found.paused.since_at)} by {found.paused.issued_by}"
+        if found.paused
+        else None,
+        "next": people(next_slot(found, now)),
+    }
+    for key, value in fields.items():
+        if value is not None:
+            click.echo(f"# {key}: {value}")
+    click.echo(document_text(found.document.to_document()), nl=False)
+
+
+def _show_history(ctx: click.Context, name: str, as_json: bool) -> None:
+    versions = run_session(ctx, lambda session: session.client.jobs.versions(name))
+    if not versions:
+        raise RefusedError("not_found", f"there is no job {name}", "name")
+    records: list[dict[str, Any]] = [
+        {
+            "version": each.version,
+            "from_at": each.from_at,
+            "to_at": each.to_at,
+            "issued_by": each.issued_by,
+            "document": each.document.to_document(),
+        }
+        for each in versions
+    ]
+    if as_json:
+        print_json({"name": name, "versions": records})
+        return
+    for record in records:
+        until = people(record["to_at"]) or "now"
+        click.echo(
+            f"# version {record['version']}, {people(record['from_at'])} to {until}, by {record['issued_by']}"
+        )
+        click.echo(document_text(record["document"]))
+
+
+def document_text(document: Mapping[str, Any]) -> str:
+    """Return a job document as YAML."""
+    return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=110)
+
+
+async def _find(session: Session, name: str) -> tuple[Job, datetime]:
+    found, now = await asyncio.gather(session.client.jobs.get(name), session.store.terms.ping())
+    if found is None:
+        raise RefusedError("not_found", f"there is no job {name}", "name")
+    return found, now
+
+
+def crontab_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what says how crontabs are read."""
+    options = (
+        click.option(
+            "--crontab",
+            "forced",
+            is_flag=True,
+            help="The files are crontabs (else judged by what is in them).",
+        ),
+        click.option(
+            "--system/--user",
+            "system",
+            default=None,
+            help="The crontab has a column for the user, or has none.",
+        ),
+        click.option(
+            "--run-as",
+            metavar="USER",
+            help="The user that instances run as: the one a system crontab may name.",
+        ),
+        click.option("--prefix", default="", help="Begins the names of jobs from crontabs."),
+        click.option("--timezone", default="UTC", show_default=True, help="Of crontabs without CRON_TZ."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@examples(
+    "cronexec job put jobs.yaml more.jsonl",
+    "cronexec job put --dry-run jobs.yaml",
+    "crontab -l | cronexec job put --prefix legacy- -",
+    "cronexec job put --system --run-as root /etc/crontab /etc/cron.d/*",
+)
+@job.command(short_help="Create jobs, or change them.")
+@click.argument("files", metavar="FILE...|-", nargs=-1, required=True)
+@crontab_options
+@click.option("--dry-run", is_flag=True, help="Send nothing; show what would change.")
+@click.option(
+    "--if-version", type=click.IntRange(min=0), help="Only if this is the job's version (0: there is none)."
+)
+@wait_option
+@json_option
+@click.pass_context
+def put(
+    ctx: click.Context,
+    /,
+    *,
+    files: Sequence[str],
+    dry_run: bool,
+    if_version: int | None,
+    wait: float,
+    as_json: bool,
+    **crontab: Any,
+) -> None:
+    """Create jobs, or change them, from files.
+
+    They are YAML, JSON or JSON lines, with several documents in each, or crontabs. Nothing is sent before
+    every document of every file is valid. What is there already and equal is left alone.
+    """
+    reading = read_files(files, CrontabOptions(**crontab))
+    if if_version is not None and len(reading.jobs) != 1:
+        raise click.UsageError("--if-version is for a single document")
+    if reading.problems:
+        print_problems(reading.problems, as_json=as_json)
+        stop(ctx, REFUSED)
+    putting = Putting(reading.jobs, if_version=if_version, as_json=as_json)
+    work = putting.compare if dry_run else putting.send
+    stop(ctx, run_session(ctx, work, wait=wait))
+
+
+@examples(
+    "cronexec job validate jobs.yaml",
+)
+@job.command(short_help="Check documents, without a server.")
+@click.argument("files", metavar="FILE...|-", nargs=-1, required=True)
+@crontab_options
+@json_option
+@click.pass_context
+def validate(ctx: click.Context, /, *, files: Sequence[str], as_json: bool, **crontab: Any) -> None:
+    """Check documents and crontabs, without a server: everything that is wrong is said in one go."""
+    reading = read_files(files, CrontabOptions(**crontab))
+    if reading.problems:
+        print_problems(reading.problems, as_json=as_json)
+        stop(ctx, REFUSED)
+    if as_json:
+        print_json({"jobs": [each.to_document() for each in reading.jobs]})
+        return
+    for each in reading.jobs:
+        click.echo(f"{each.name}: valid; {each.schedule.describe()}")
+
+
+@examples(
+    "cronexec job delete close-league",
+)
+@job.command(short_help="Delete jobs.")
+@names_argument
+@click.option("--if-version", type=click.IntRange(min=1), help="Only if this is the job's version.")
+@wait_option
+@json_option
+@click.pass_context
+def delete(
+    ctx: click.Context, names: Sequence[str], if_version: int | None, wait: float, as_json: bool
+) -> None:
+    """Delete jobs. Queued runs are cancelled, running ones go on; the ledger keeps what was run."""
+
+    async def one(session: Session, name: str) -> Mapping[str, Any]:
+        return await session.client.jobs.delete(name, if_version=if_version)
+
+    _for_each(ctx, names, one, wait=wait, as_json=as_json, said=lambda _: "deleted")
+
+
+@examples(
+    "cronexec job pause close-league",
+)
+@job.command(short_help="Skip the slots of jobs until they are resumed.")
+@names_argument
+@wait_option
+@json_option
+@click.pass_context
+def pause(ctx: click.Context, names: Sequence[str], wait: float, as_json: bool) -> None:
+    """Skip the slots of jobs until they are resumed. Queued runs are cancelled, running ones go on."""
+
+    async def one(session: Session, name: str) -> Mapping[str, Any]:
+        return await session.client.jobs.pause(name)
+
+    said = {True: "paused", False: "was paused already"}
+    _for_each(ctx, names, one, wait=wait, as_json=as_json, said=lambda result: said[result["changed"]])
+
+
+@examples(
+    "cronexec job resume close-league",
+)
+@job.command(short_help="Run the slots of paused jobs again.")
+@names_argument
+@wait_option
+@json_option
+@click.pass_context
+def resume(ctx: click.Context, names: Sequence[str], wait: float, as_json: bool) -> None:
+    """Run the slots of paused jobs again."""
+
+    async def one(session: Session, name: str) -> Mapping[str, Any]:
+        return await session.client.jobs.resume(name)
+
+    def said(result: Mapping[str, Any]) -> str:
+        return f"resumed; next {result.get('next')}" if result["changed"] else "was not paused"
+
+    _for_each(ctx, names, one, wait=wait, as_json=as_json, said=said)
+
+
+def _for_each(
+    ctx: click.Context,
+    /,
+    *,
+    names: Sequence[str],
+    one: Callable[[Session, str], Awaitable[Mapping[str, Any]]],
+    *,
+    wait: float,
+    as_json: bool,
+    said: Callable[[Mapping[str, Any]], str],
+) -> None:
+    """Send a command for each name; refusals of some do not keep the others from being done."""
+    from cronexec.cli.main import failure_of  # noqa: PLC0415  main imports this module when it is asked for it
+
+    async def work(session: Session) -> list[Mapping[str, Any] | BaseException]:
+        return await asyncio.gather(*(one(session, name) for name in names), return_exceptions=True)
+
+    codes, records = [0], []
+    for name, result in zip(names, run_session(ctx, work, wait=wait), strict=True):
+        if isinstance(result, CronexecError):
+            failure = failure_of(result)
+            codes.append(failure.exit_code)
+            records.append({"name": name, "error": failure.document})
+            click.echo(f"Error: {name}: {result}", err=True)
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            records.append({**result})
+            if not as_json:
+                click.echo(f"{name}: {said(result)}")
+    if as_json:
+        print_json({"jobs": records})
+    stop(ctx, max(codes))
+
+
+@examples(
+    "cronexec job trigger close-league --param league=8",
+    "cronexec job trigger close-league --params '{\"league\": 8}' --key 2026-w52",
+)
+@job.command(short_help="Run a job now.")
+@click.argument("name")
+@click.option(
+    "--param",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="One parameter; the value is JSON, or else text.",
+)
+@click.option("--params", metavar="JSON", help="Parameters, as an object.")
+@click.option("--key", help="Makes it happen once: a second trigger with this key is the same run.")
+@wait_option
+@json_option
+@click.pass_context
+def trigger(
+    ctx: click.Context,
+    /,
+    *,
+    name: str,
+    pairs: Sequence[str],
+    params: str | None,
+    key: str | None,
+    wait: float,
+    as_json: bool,
+) -> None:
+    """Run a job now, besides its schedule."""
+    given = _read_params(pairs, params)
+    result = run_session(
+        ctx, lambda session: session.client.jobs.trigger(name, params=given, key=key), wait=wait
+    )
+    if as_json:
+        print_json(result)
+    else:
+        click.echo(f"{result['run']}: {result['state'] if result['created'] else 'was triggered already'}")
+
+
+def _read_params(pairs: Sequence[str], params: str | None) -> dict[str, Any] | None:
+    if not pairs and params is None:
+        return None
+    try:
+        given = json.loads(params) if params is not None else {}
+    except ValueError as error:
+        raise click.BadParameter(f"no JSON: {error}", param_hint="--params") from None
+    if not isinstance(given, dict):
+        raise click.BadParameter('expected an object, as in {"league": 8}', param_hint="--params")
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"expected KEY=VALUE, got {pair!r}", param_hint="--param")
+        given[name] = _json_or_text(value)
+    return given
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+@examples(
+    "cronexec job next close-league",
+    'cronexec job next --cron "0 3 * * *" --timezone Europe/Amsterdam -n 3',
+)
+@job.command("next", short_help="Show the next slots of a job or of a cron expression.")
+@click.argument("name", required=False)
+@click.option("--cron", metavar="EXPRESSION", help="A cron expression instead of a job.")
+@click.option("--timezone", default="UTC", show_default=True, help="Of the expression.")
+@click.option("-n", "--count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="How many.")
+@json_option
+@click.pass_context
+def next_slots(
+    ctx: click.Context, /, *, name: str | None, cron: str | None, timezone: str, count: int, as_json: bool
+) -> None:
+    """Show the next slots of a job, or of a cron expression (without a server)."""
+    if (name is None) == (cron is None):
+        raise click.UsageError("give the name of a job or --cron EXPRESSION")
+    if cron is not None:
+        now, paused = datetime.now(UTC), False
+        schedule = _schedule_of(cron, timezone)
+    else:
+        found, now = run_session(ctx, lambda session: _find(session, name or ""))
+        schedule, timezone = found.schedule, str(found.schedule.to_document().get("timezone", "UTC"))
+        now, paused = max(now, found.from_at), found.paused is not None
+    slots = _first(schedule, now, count)
+    if as_json:
+        print_json({"name": name, "schedule": schedule.to_document(), "paused": paused, "slots": slots})
+        return
+    if paused:
+        click.echo(f"{name} is paused: these slots are skipped until it is resumed", err=True)
+    zone = ZoneInfo(timezone)
+    rows = [(people(slot), slot.astimezone(zone).strftime("%a %Y-%m-%d %H:%M:%S %Z")) for slot in slots]
+    print_table(("SLOT", timezone), rows, empty="No more slots.")
+
+
+def _schedule_of(cron: str, timezone: str) -> Schedule:
+    try:
+        return Schedule.from_document({"cron": cron, "timezone": timezone}, name="")
+    except ScheduleError as error:
+        found = [FieldProblem(each.field, str(each)) for each in (error, *error.others)]
+        raise InvalidDocumentError(found) from None
+
+
+def _first(schedule: Schedule, after: datetime, count: int) -> list[datetime]:
+    slots: list[datetime] = []
+    slot = schedule.next_after(after)
+    while slot is not None and len(slots) < count:
+        slots.append(slot)
+        slot = schedule.next_after(slot)
+    return slots

@@ -1,0 +1,132 @@
+"""What `job put` does with valid documents: send them, many at a time, or compare them with what is there."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+import yaml
+
+from cronexec.cli.output import print_json, progress
+from cronexec.cli.session import Session
+from cronexec.domain.job import JobDocument
+from cronexec.errors import CronexecError, NotYetAppliedError, RefusedError, UnreachableError
+
+AT_ONCE = 500  # commands on their way at a time; an answer comes well within --wait
+REFUSED, NOT_YET, UNREACHABLE = 1, 3, 4
+FIRST_VERSION = 1
+
+Result = Mapping[str, Any] | BaseException
+
+
+class Putting:
+    """Documents on their way. `send` and `compare` print what happened and return the exit code."""
+
+    def __init__(self, jobs: Sequence[JobDocument], *, if_version: int | None, as_json: bool) -> None:
+        self._jobs = jobs
+        self._if_version = if_version
+        self._as_json = as_json
+
+    async def send(self, session: Session) -> int:
+        """Put everything; a refusal does not keep the others from being done."""
+        records: list[dict[str, Any]] = []
+        code = 0
+        with progress("putting", len(self._jobs)) as report:
+            for start in range(0, len(self._jobs), AT_ONCE):
+                part = self._jobs[start : start + AT_ONCE]
+                for job, result in zip(part, await self._put(session, part), strict=True):
+                    record, its_code = _record(job, result)
+                    records.append(record)
+                    code = max(code, its_code)
+                    self._say(record)
+                report(len(records))
+                if code >= NOT_YET:
+                    self._leave_out(len(self._jobs) - len(records))
+                    break
+        if self._as_json:
+            print_json({"jobs": records, **_count(records)})
+        elif len(records) > 1:
+            click.echo(", ".join(f"{count} {word}" for word, count in _count(records).items() if count))
+        return code
+
+    async def _put(self, session: Session, part: Sequence[JobDocument]) -> Sequence[Result]:
+        if self._if_version is None:
+            return await session.client.jobs.put_all(part)
+        return [await session.client.jobs.put(part[0], if_version=self._if_version)]
+
+    def _say(self, record: Mapping[str, Any]) -> None:
+        if "error" in record:
+            click.echo(f"{record['name']}: {record['state']}: {record['error']['message']}", err=True)
+        elif not self._as_json:
+            following = f"; next {record['next']}" if record.get("next") else ""
+            click.echo(f"{record['name']}: {record['state']} (version {record['version']}){following}")
+
+    def _leave_out(self, count: int) -> None:
+        if count:
+            click.echo(f"Error: {count} further jobs were not sent", err=True)
+
+    async def compare(self, session: Session) -> int:
+        """Show what a put would change."""
+        there = {job.name: job for job in await session.client.jobs.list()}
+        records = []
+        for document in self._jobs:
+            known = there.get(document.name)
+            before = known.document.to_document() if known else None
+            after = document.to_document()
+            state = "created" if before is None else "unchanged" if before == after else "updated"
+            records.append({"name": document.name, "state": state, "before": before, "after": after})
+            if not self._as_json:
+                click.echo(
+                    f"{document.name}: would be {state}"
+                    if state != "unchanged"
+                    else f"{document.name}: unchanged"
+                )
+                for line in _difference(before, after) if state == "updated" else ():
+                    click.echo(f"  {line}")
+        if self._as_json:
+            print_json({"dry_run": True, "jobs": records, **_count(records)})
+        return 0
+
+
+def _record(job: JobDocument, result: Result) -> tuple[dict[str, Any], int]:
+    """Return what is printed for one job, and the exit code it asks for."""
+    if not isinstance(result, BaseException):
+        state = "unchanged" if not result["changed"] else _created_or_updated(result)
+        return {"name": job.name, "state": state, "version": result["version"], "next": result.get("next")}, 0
+    if not isinstance(result, CronexecError):
+        raise result
+    state, code = _ending(result)
+    error = {
+        "code": getattr(result, "code", state),
+        "message": str(result),
+        "field": getattr(result, "field", None),
+    }
+    return {"name": job.name, "state": state, "error": error}, code
+
+
+def _created_or_updated(result: Mapping[str, Any]) -> str:
+    return "created" if result.get("created", result["version"] == FIRST_VERSION) else "updated"
+
+
+def _ending(error: CronexecError) -> tuple[str, int]:
+    match error:
+        case NotYetAppliedError():
+            return "not_yet_applied", NOT_YET
+        case UnreachableError():
+            return "not_sent", UNREACHABLE
+        case RefusedError():
+            return "refused", REFUSED
+    return "failed", REFUSED
+
+
+def _count(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    states = [record["state"] for record in records]
+    words = ("created", "updated", "unchanged", "refused", "failed", "not_yet_applied", "not_sent")
+    return {word: states.count(word) for word in words}
+
+
+def _difference(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> Iterator[str]:
+    old, new = (yaml.safe_dump(each, width=1000).splitlines() for each in (before, after))
+    for line in difflib.unified_diff(old, new, lineterm="", n=1):
+        if not line.startswith(("---", "+++", "@@")):
+            yield line

@@ -1,0 +1,151 @@
+"""`cronexec`: the command group, its exit codes, and what an error looks like.
+
+A noun is a module of its own that is imported when it is used, so that `cronexec --help` answers at once. An
+error is one sentence on standard error and an exit code that programs can go by; with `--json` it is also a
+document on standard output. The exit codes are in `EPILOG`.
+"""
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cronexec.errors import (
+    CronexecError,
+    InvalidDocumentError,
+    NotYetAppliedError,
+    RefusedError,
+    SettingsError,
+    UnreachableError,
+)
+
+REFUSED, USAGE, NOT_YET, UNREACHABLE = 1, 2, 3, 4
+
+NOUNS = {
+    "dev": ("cronexec.cli.dev:dev", "Run everything on this machine: private servers and several instances."),
+    "serve": ("cronexec.cli.serve:serve", "Run one instance in the foreground."),
+    "job": ("cronexec.cli.job:job", "List, show, put, delete, pause, resume, trigger and validate jobs."),
+    "run": ("cronexec.cli.run:run", "List, show and cancel runs, and print what they wrote."),
+    "ledger": ("cronexec.cli.ledger:ledger", "Verify that every due slot was run or skipped, exactly once."),
+    "baton": ("cronexec.cli.baton:baton", "Show who holds the baton; insert one; have it handed on."),
+    "command": (
+        "cronexec.cli.command:command",
+        "Send commands, list rejected ones, print their JSON Schema.",
+    ),
+    "doctor": ("cronexec.cli.doctor:doctor", "Check broker, database, clock and jobs, and say what to do."),
+}
+
+
+class Failure(click.ClickException):
+    """An error as the command line tells it: a sentence, and an exit code."""
+
+    def __init__(self, message: str, exit_code: int, document: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]
+        self.document = document
+
+    def show(self, file: Any = None) -> None:
+        """Print the sentence, and the document where `--json` was given."""
+        context = click.get_current_context(silent=True)
+        if context is not None and context.meta.get("json"):
+            click.echo(json.dumps({"error": self.document}, ensure_ascii=False))
+        click.echo(f"Error: {self.message}", err=True, file=file)
+
+
+def failure_of(error: CronexecError) -> Failure:
+    """Return how the command line ends with `error`."""
+    document: dict[str, Any] = {"message": str(error)}
+    match error:
+        case SettingsError():
+            return Failure(str(error), USAGE, document | {"code": "settings"})
+        case InvalidDocumentError():
+            problems = [{"field": each.field, "message": each.message} for each in error.problems]
+            text = "\n".join(["the document is refused:", *(f"  {each}" for each in error.problems)])
+            return Failure(text, REFUSED, document | {"code": "invalid", "problems": problems})
+        case RefusedError():
+            field = f" (field {error.field})" if error.field else ""
+            return Failure(f"{error}{field}", REFUSED, document | {"code": error.code, "field": error.field})
+        case NotYetAppliedError():
+            return Failure(
+                str(error), NOT_YET, document | {"code": "not_yet_applied", "id": error.command_id}
+            )
+        case UnreachableError():
+            return Failure(
+                str(error), UNREACHABLE, document | {"code": "unreachable", "service": error.service}
+            )
+    return Failure(str(error), REFUSED, document | {"code": "failed"})
+
+
+class Nouns(click.Group):
+    """The commands of `NOUNS`, each imported when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        """Return the names, in the order in which they are shown."""
+        return list(NOUNS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's signature
+        """Import the command; None where there is none of this name."""
+        if cmd_name not in NOUNS:
+            return None
+        module, _, name = NOUNS[cmd_name][0].partition(":")
+        try:
+            command: click.Command = getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+            raise click.UsageError(f"this installation of cronexec has no {cmd_name!r}") from None
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click's signature
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in NOUNS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; errors of ours become sentences and exit codes."""
+        try:
+            return super().invoke(ctx)
+        except CronexecError as error:
+            raise failure_of(error) from error
+
+
+EPILOG = """\b
+Exit codes:
+  0  done
+  1  refused or failed
+  2  wrong usage or settings
+  3  sent, and no holder answered within --wait seconds: it will be applied
+  4  the broker or the database is not reachable
+
+\b
+Examples:
+  cronexec serve
+  cronexec job put jobs.yaml
+  cronexec baton status --max-lag 60s
+  cronexec ledger verify --since 1h
+"""
+
+
+@click.group(
+    cls=Nouns,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A TOML file with settings; else CRONEXEC_CONFIG names it.",
+)
+@click.option("--namespace", metavar="NAME", help="The namespace; else CRONEXEC_NAMESPACE, else the file's.")
+@click.version_option(package_name="cronexec")
+@click.pass_context
+def main(ctx: click.Context, config: Path | None, namespace: str | None) -> None:
+    """Run cron jobs on many instances, with every slot accounted for exactly once.
+
+    Settings come from a TOML file and from CRONEXEC_… variables, above all CRONEXEC_AMQP_URL and
+    CRONEXEC_MONGO_URL.
+    """
+    ctx.obj = {"file": config, "namespace": namespace}

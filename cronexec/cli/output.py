@@ -1,0 +1,209 @@
+"""How commands print: tables for people, one JSON document for programs, progress on a terminal only.
+
+A table in a pipe is not cut to any width. Instants are ISO 8601 with `Z` in JSON, in whole milliseconds; in
+tables they lose what nobody reads.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from cronexec.domain.duration import parse_duration
+from cronexec.errors import FieldProblem
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Command = TypeVar("Command", bound=click.Command)
+PIPE_WIDTH = 10_000
+FEW = 200  # below, a progress bar would be gone before it is seen
+STYLES = {
+    "succeeded": "green",
+    "running": "cyan",
+    "failed": "red",
+    "timed_out": "red",
+    "abandoned": "red",
+    "cancelled": "yellow",
+    "skipped": "dim",
+    "ok": "green",
+    "warn": "yellow",
+    "fail": "red",
+    "created": "green",
+    "updated": "cyan",
+    "refused": "red",
+}
+
+
+def json_option(function: Function) -> Function:
+    """Add `--json`, which the command gets as `as_json`."""
+
+    def remember(ctx: click.Context, _: click.Parameter, given: bool) -> bool:
+        ctx.meta["json"] = given
+        return given
+
+    return click.option(
+        "--json", "as_json", is_flag=True, callback=remember, is_eager=True, help="Print one JSON document."
+    )(function)
+
+
+def examples(*lines: str) -> Callable[[Command], Command]:
+    """Add examples below a command's help."""
+
+    def add(command: Command) -> Command:
+        command.epilog = "\n".join(
+            ["\b", "Examples:" if len(lines) > 1 else "Example:", *(f"  {line}" for line in lines)]
+        )
+        return command
+
+    return add
+
+
+def print_json(document: Any) -> None:
+    """Print `document`, which may hold instants, lengths (as seconds) and enums."""
+    click.echo(json.dumps(document, default=_plain, ensure_ascii=False, indent=2))
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case datetime():
+            return instant_text(value)
+        case timedelta():
+            return value.total_seconds()
+        case Enum():
+            return value.value
+        case Mapping():
+            return dict(value)
+    return str(value)
+
+
+def instant_text(instant: datetime) -> str:
+    """Return an instant as JSON has it: slots in whole seconds, others in milliseconds."""
+    spec = "milliseconds" if instant.microsecond else "seconds"
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=spec) + "Z"
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) -> None:
+    """Print rows under their columns, or the sentence `empty`."""
+    from rich.console import Console  # noqa: PLC0415  costs what `cronexec --help` may not
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    if not rows:
+        click.echo(empty)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        cells = ["" if cell is None else str(cell) for cell in row]
+        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in cells))
+    if sys.stdout.isatty():
+        Console(highlight=False).print(table)
+        return
+    console = Console(width=PIPE_WIDTH, color_system=None, highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        click.echo(line.rstrip())
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """Print one thing, a field a line; what is None is left out."""
+    shown = {name: value for name, value in fields.items() if value is not None}
+    width = max(map(len, shown), default=0)
+    for name, value in shown.items():
+        click.echo(f"{name:<{width}}  {value}")
+
+
+def people(instant: datetime | None) -> str | None:
+    """Return an instant for a table."""
+    return None if instant is None else instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def seconds(length: float | None) -> str | None:
+    """Return a length in seconds for a table: 12 ms, 3.4 s, 4m 10s."""
+    if length is None:
+        return None
+    if abs(length) < 1:
+        return f"{length * 1000:.0f} ms"
+    if abs(length) < 60:  # noqa: PLR2004  a minute
+        return f"{length:.1f} s"
+    minutes, rest = divmod(round(length), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02}m" if hours else f"{minutes}m {rest:02}s"
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show how far something is, where standard error is a terminal and there is enough to do.
+
+    Yields a function that takes the number done.
+    """
+    if not sys.stderr.isatty() or (total is not None and total < FEW):
+        yield lambda _done: None
+        return
+    from rich.console import Console  # noqa: PLC0415  costs what `cronexec --help` may not
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def print_problems(problems: Sequence[FieldProblem], *, as_json: bool) -> None:
+    """Print everything that is wrong with what was given; on standard output only as JSON."""
+    if as_json:
+        listed = [{"field": each.field, "message": each.message} for each in problems]
+        print_json({"error": {"code": "invalid", "message": _counted(len(problems)), "problems": listed}})
+        return
+    for each in problems:
+        click.echo(str(each), err=True)
+    click.echo(f"Error: {_counted(len(problems))}; nothing was sent", err=True)
+
+
+def _counted(number: int) -> str:
+    return "1 problem was found" if number == 1 else f"{number} problems were found"
+
+
+def stop(ctx: click.Context, exit_code: int) -> NoReturn:
+    """End with this exit code, nothing more to say."""
+    ctx.exit(exit_code)
+
+
+class Length(click.ParamType[timedelta]):
+    """A length of time, as in 90s, 15m, 1h30m."""
+
+    name = "length"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        try:
+            return value if isinstance(value, timedelta) else parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Instant(click.ParamType[datetime]):
+    """An instant: ISO 8601 (UTC where there is no offset), or a length, which counts back from now."""
+
+    name = "instant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            return datetime.now(UTC) - parse_duration(value)
+        except ValueError:
+            pass
+        try:
+            instant = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(
+                f"{value!r} is neither a length back from now (1h) nor an instant (2026-12-24T18:00Z)",
+                param,
+                ctx,
+            )
+        return instant if instant.tzinfo else instant.replace(tzinfo=UTC)

@@ -1,0 +1,116 @@
+"""What `--json` prints for jobs, runs and instances: documents with stable keys.
+
+A key is always there; what is not known is null.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from cronexec.domain.job import HandlerTarget, Job, PublishTarget, ShellTarget, WebhookTarget
+from cronexec.domain.run import Output, Run
+from cronexec.ports import InstanceRecord, RejectedCommand
+
+
+def job_record(job: Job, now: datetime) -> dict[str, Any]:
+    """Return a job; `next` is its next slot after `now`, null while it is paused."""
+    return {
+        "name": job.name,
+        "version": job.version,
+        "paused": job.paused is not None,
+        "paused_since": job.paused.since_at if job.paused else None,
+        "paused_by": job.paused.issued_by if job.paused else None,
+        "declared": job.declared,
+        "next": next_slot(job, now),
+        "updated_at": job.updated_at,
+        "updated_by": job.issued_by,
+        "document": job.document.to_document(),
+    }
+
+
+def next_slot(job: Job, now: datetime) -> datetime | None:
+    """Return the job's next slot after `now`, None where it is paused or has no more."""
+    return None if job.paused else job.schedule.next_after(max(now, job.from_at))
+
+
+def run_record(run: Run) -> dict[str, Any]:
+    """Return a run without what it printed."""
+    outcome, progress = run.outcome, run.progress
+    return {
+        "run": run.id,
+        "job": run.job,
+        "version": run.version,
+        "slot": run.slot,
+        "until": run.until,
+        "open_ended": run.open_ended,
+        "state": run.state.value,
+        "reason": reason_of(run),
+        "error": outcome.error if outcome else None,
+        "exit_code": outcome.exit_code if outcome else None,
+        "status": outcome.status if outcome else None,
+        "cause": run.cause.value,
+        "catch_up": run.catch_up,
+        "attempt": run.attempt,
+        "epoch": run.epoch,
+        "instance": run.executor.name if run.executor else None,
+        "datacenter": run.executor.datacenter if run.executor else None,
+        "claimed_at": run.claimed_at,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+        "lateness_s": run.lateness_s,
+        "duration_s": run.duration_s,
+        "progress": progress
+        and {"done": progress.done, "total": progress.total, "message": progress.message, "at": progress.at},
+        "params": run.params,
+        "issued_by": run.issued_by,
+        "cancel_requested_by": run.cancel_requested_by,
+    }
+
+
+def reason_of(run: Run) -> str | None:
+    """Return why a run is in its state."""
+    return (run.outcome.reason if run.outcome else None) or run.reason
+
+
+def output_record(run: Run) -> dict[str, Any]:
+    output = (run.outcome.output if run.outcome else None) or Output()
+    return {"run": run.id, "head": output.head, "tail": output.tail, "dropped": output.dropped}
+
+
+def instance_record(instance: InstanceRecord) -> dict[str, Any]:
+    return {
+        "instance": instance.executor.name,
+        "id": instance.executor.id,
+        "datacenter": instance.executor.datacenter,
+        "state": instance.state,
+        "running": instance.running,
+        "started_at": instance.started_at,
+        "beat_at": instance.beat_at,
+        "allow_shell": instance.allow_shell,
+        "handlers": list(instance.handlers),
+        "versions": dict(instance.versions),
+        "clock_offset_ms": instance.clock_offset_ms,
+    }
+
+
+def rejected_record(rejected: RejectedCommand) -> dict[str, Any]:
+    return {
+        "reason": rejected.reason,
+        "field": rejected.field,
+        "rejected_at": rejected.rejected_at,
+        "message_id": rejected.message_id,
+        "body": rejected.body.decode(errors="replace"),
+    }
+
+
+def target_line(target: Any) -> str:
+    """Return a target in a few words, for a table."""
+    match target:
+        case WebhookTarget(method=method, url=url):
+            return f"{method} {url}"
+        case ShellTarget(command=command):
+            return f"sh: {' '.join(command.split())}"
+        case HandlerTarget(name=name):
+            return f"handler {name}"
+        case PublishTarget(exchange=exchange, routing_key=key):
+            return f"publish {exchange or '(default)'} {key}".rstrip()
+    return str(getattr(target, "type", target))

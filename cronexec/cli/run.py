@@ -1,0 +1,185 @@
+"""`cronexec run`: the entries of the ledger."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import click
+
+from cronexec.cli.output import (
+    Instant,
+    examples,
+    json_option,
+    people,
+    print_fields,
+    print_json,
+    print_table,
+    seconds,
+)
+from cronexec.cli.records import output_record, reason_of, run_record
+from cronexec.cli.session import run_session, wait_option
+from cronexec.domain.run import Progress, Run, RunState, slot_text
+from cronexec.errors import RefusedError
+from cronexec.ports import RunFilter
+
+STATES = [state.value for state in RunState]
+LONGEST_REASON = 80
+
+
+@examples(
+    "cronexec run list --job close-league --since 1d",
+    "cronexec run list --state failed --state abandoned",
+    "cronexec run logs close-league@2026-12-24T03:00:00Z",
+)
+@click.group(short_help="The entries of the ledger.")
+def run() -> None:
+    """Look at runs: the entries of the ledger, skipped slots included."""
+
+
+@examples(
+    "cronexec run list --since 1h",
+    "cronexec run list --job close-league --state failed --json",
+)
+@run.command("list", short_help="List runs and skipped slots, newest first.")
+@click.option("--job", help="Of this job only.")
+@click.option(
+    "--state", "states", multiple=True, type=click.Choice(STATES), help="In this state; may be repeated."
+)
+@click.option("--since", type=Instant(), help="Slots since: a length back from now (1h), or an instant.")
+@click.option("--until", type=Instant(), help="Slots until: likewise.")
+@click.option(
+    "--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many."
+)
+@json_option
+@click.pass_context
+def list_runs(
+    ctx: click.Context,
+    /,
+    *,
+    job: str | None,
+    states: Sequence[str],
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List runs and skipped slots, newest slot first."""
+    which = RunFilter(
+        job=job, states=[RunState(state) for state in states], since=since, until=until, limit=limit
+    )
+    runs = run_session(ctx, lambda session: session.client.runs.list(which))
+    if as_json:
+        print_json({"runs": [run_record(each) for each in runs]})
+        return
+    rows = [
+        (
+            _name(each),
+            each.state.value,
+            each.attempt,
+            seconds(each.lateness_s),
+            seconds(each.duration_s),
+            each.executor.name if each.executor else None,
+            _remark(each),
+        )
+        for each in runs
+    ]
+    columns = ("RUN", "STATE", "ATTEMPT", "LATENESS", "DURATION", "INSTANCE", "REASON")
+    print_table(columns, rows, empty="No runs.")
+
+
+def _name(run: Run) -> str:
+    """Return the run's id; a range also has its end."""
+    if run.open_ended:
+        return f"{run.id} …"
+    return run.id if run.until is None else f"{run.id} … {slot_text(run.until)}"
+
+
+def _remark(run: Run) -> str | None:
+    if run.state is RunState.RUNNING and run.progress is not None:
+        return _progress(run.progress)
+    error = run.outcome.error if run.outcome else None
+    remark = " ".join(filter(None, (reason_of(run), error))).split("\n")[0]
+    return remark if len(remark) <= LONGEST_REASON else f"{remark[:LONGEST_REASON]}…"
+
+
+def _progress(progress: Progress) -> str:
+    done = f"{progress.done:g}" if progress.total is None else f"{progress.done:g}/{progress.total:g}"
+    return f"{done} {progress.message}".rstrip()
+
+
+@examples(
+    "cronexec run show close-league@2026-12-24T03:00:00Z",
+)
+@run.command(short_help="Show one run.")
+@click.argument("run_id", metavar="RUN")
+@json_option
+@click.pass_context
+def show(ctx: click.Context, run_id: str, as_json: bool) -> None:
+    """Show one run: what is known of it, without what it printed."""
+    found = _found(ctx, run_id)
+    record = run_record(found)
+    if as_json:
+        print_json(record)
+        return
+    shown = {key: people(value) if isinstance(value, datetime) else value for key, value in record.items()}
+    shown |= {
+        "open_ended": found.open_ended or None,
+        "catch_up": found.catch_up or None,
+        "lateness_s": None,
+        "lateness": seconds(found.lateness_s),
+        "duration_s": None,
+        "duration": seconds(found.duration_s or _so_far(found)),
+        "progress": found.progress and _progress(found.progress),
+    }
+    print_fields(shown)
+
+
+def _so_far(run: Run) -> float | None:
+    if run.state is not RunState.RUNNING or run.started_at is None:
+        return None
+    return (datetime.now(UTC) - run.started_at).total_seconds()
+
+
+@examples(
+    "cronexec run logs backup@2026-12-24T03:00:00Z",
+)
+@run.command(short_help="Print what a run wrote.")
+@click.argument("run_id", metavar="RUN")
+@json_option
+@click.pass_context
+def logs(ctx: click.Context, run_id: str, as_json: bool) -> None:
+    """Print what a run wrote: its beginning and its end, where it was a lot."""
+    found = _found(ctx, run_id)
+    output = found.outcome.output if found.outcome else None
+    if as_json:
+        print_json(output_record(found) | {"state": found.state.value, "text": output.text if output else ""})
+    elif output is not None and output.text:
+        click.echo(output.text, nl=not output.text.endswith("\n"))
+    elif not found.state.is_final:
+        click.echo(f"{run_id} is {found.state.value}: its output is kept when it ends", err=True)
+    else:
+        click.echo(f"{run_id} wrote nothing", err=True)
+
+
+def _found(ctx: click.Context, run_id: str) -> Run:
+    found = run_session(ctx, lambda session: session.client.runs.get(run_id))
+    if found is None:
+        raise RefusedError("not_found", f"there is no run {run_id}", "run")
+    return found
+
+
+@examples(
+    "cronexec run cancel close-league@2026-12-24T03:00:00Z",
+)
+@run.command(short_help="Cancel a run, wherever it is.")
+@click.argument("run_id", metavar="RUN")
+@wait_option
+@json_option
+@click.pass_context
+def cancel(ctx: click.Context, run_id: str, wait: float, as_json: bool) -> None:
+    """Cancel a run, wherever it is: a queued one at once, a running one as soon as its instance sees it."""
+    result = run_session(ctx, lambda session: session.client.runs.cancel(run_id), wait=wait)
+    if as_json:
+        print_json(result)
+    else:
+        said = {"cancelled": "cancelled", "cancel_requested": "its instance was asked to end it"}
+        click.echo(f"{run_id}: {said.get(result['state'], result['state'])}")
