@@ -11,6 +11,7 @@ import click
 import yaml
 
 from cronexec.cli.documents import CrontabOptions, read_files
+from cronexec.cli.failure import REFUSED, failure_of
 from cronexec.cli.job_put import Putting
 from cronexec.cli.output import (
     examples,
@@ -27,7 +28,6 @@ from cronexec.domain.job import Job
 from cronexec.domain.schedule import Schedule, ScheduleError
 from cronexec.errors import CronexecError, FieldProblem, InvalidDocumentError, RefusedError
 
-REFUSED = 1
 names_argument = click.argument("names", metavar="NAME...", nargs=-1, required=True)
 
 
@@ -299,8 +299,6 @@ def resume(ctx: click.Context, names: Sequence[str], wait: float, as_json: bool)
 
 def _for_each(
     ctx: click.Context,
-    /,
-    *,
     names: Sequence[str],
     one: Callable[[Session, str], Awaitable[Mapping[str, Any]]],
     *,
@@ -309,7 +307,6 @@ def _for_each(
     said: Callable[[Mapping[str, Any]], str],
 ) -> None:
     """Send a command for each name; refusals of some do not keep the others from being done."""
-    from cronexec.cli.main import failure_of  # noqa: PLC0415  main imports this module when it is asked for it
 
     async def work(session: Session) -> list[Mapping[str, Any] | BaseException]:
         return await asyncio.gather(*(one(session, name) for name in names), return_exceptions=True)

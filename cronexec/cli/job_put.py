@@ -7,13 +7,13 @@ from typing import Any
 import click
 import yaml
 
+from cronexec.cli.failure import NOT_YET, REFUSED, UNREACHABLE
 from cronexec.cli.output import print_json, progress
 from cronexec.cli.session import Session
 from cronexec.domain.job import JobDocument
 from cronexec.errors import CronexecError, NotYetAppliedError, RefusedError, UnreachableError
 
 AT_ONCE = 500  # commands on their way at a time; an answer comes well within --wait
-REFUSED, NOT_YET, UNREACHABLE = 1, 3, 4
 FIRST_VERSION = 1
 
 Result = Mapping[str, Any] | BaseException

@@ -1,28 +1,16 @@
-"""`cronexec`: the command group, its exit codes, and what an error looks like.
+"""`cronexec`: the command group.
 
-A noun is a module of its own that is imported when it is used, so that `cronexec --help` answers at once. An
-error is one sentence on standard error and an exit code that programs can go by; with `--json` it is also a
-document on standard output. The exit codes are in `EPILOG`.
+A noun is a module of its own that is imported when it is used, so that `cronexec --help` answers at once.
 """
 
 import importlib
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from cronexec.errors import (
-    CronexecError,
-    InvalidDocumentError,
-    NotYetAppliedError,
-    RefusedError,
-    SettingsError,
-    UnreachableError,
-)
-
-REFUSED, USAGE, NOT_YET, UNREACHABLE = 1, 2, 3, 4
+from cronexec.cli.failure import failure_of
+from cronexec.errors import CronexecError
 
 NOUNS = {
     "dev": ("cronexec.cli.dev:dev", "Run everything on this machine: private servers and several instances."),
@@ -37,46 +25,6 @@ NOUNS = {
     ),
     "doctor": ("cronexec.cli.doctor:doctor", "Check broker, database, clock and jobs, and say what to do."),
 }
-
-
-class Failure(click.ClickException):
-    """An error as the command line tells it: a sentence, and an exit code."""
-
-    def __init__(self, message: str, exit_code: int, document: Mapping[str, Any]) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code  # type: ignore[misc]
-        self.document = document
-
-    def show(self, file: Any = None) -> None:
-        """Print the sentence, and the document where `--json` was given."""
-        context = click.get_current_context(silent=True)
-        if context is not None and context.meta.get("json"):
-            click.echo(json.dumps({"error": self.document}, ensure_ascii=False))
-        click.echo(f"Error: {self.message}", err=True, file=file)
-
-
-def failure_of(error: CronexecError) -> Failure:
-    """Return how the command line ends with `error`."""
-    document: dict[str, Any] = {"message": str(error)}
-    match error:
-        case SettingsError():
-            return Failure(str(error), USAGE, document | {"code": "settings"})
-        case InvalidDocumentError():
-            problems = [{"field": each.field, "message": each.message} for each in error.problems]
-            text = "\n".join(["the document is refused:", *(f"  {each}" for each in error.problems)])
-            return Failure(text, REFUSED, document | {"code": "invalid", "problems": problems})
-        case RefusedError():
-            field = f" (field {error.field})" if error.field else ""
-            return Failure(f"{error}{field}", REFUSED, document | {"code": error.code, "field": error.field})
-        case NotYetAppliedError():
-            return Failure(
-                str(error), NOT_YET, document | {"code": "not_yet_applied", "id": error.command_id}
-            )
-        case UnreachableError():
-            return Failure(
-                str(error), UNREACHABLE, document | {"code": "unreachable", "service": error.service}
-            )
-    return Failure(str(error), REFUSED, document | {"code": "failed"})
 
 
 class Nouns(click.Group):

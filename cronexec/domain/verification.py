@@ -1,9 +1,9 @@
 """Verification: what was due, recomputed from the versions of a job, compared with its entries in the ledger.
 
 Invariant I1 says that every slot of every version of a job in its (from, to], up to the watermark, has
-exactly one entry, or is covered by exactly one range entry, of that same version. So due slots and entries are both
-walked in the order of time, version by version, and every slot is found to be accounted for, missing, or
-doubled; an entry for a slot that its version does not have is unexpected.
+exactly one entry, or is covered by exactly one range entry, of that same version. So due slots and entries
+are both walked in the order of time, version by version, and every slot is found to be accounted for, missing
+or doubled; an entry for a slot that its version does not have is unexpected.
 
 A version may begin before its put (a single instant that was past already), and two versions then have slots
 in the same stretch of time. Nothing is kept but counts and the first few findings: a month of a job that runs

@@ -1,0 +1,175 @@
+"""`cronexec dev`: everything on this machine. Options in; `cronexec.dev.development` does it."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from cronexec.cli.documents import CrontabOptions, read_files
+from cronexec.cli.main import REFUSED, UNREACHABLE, USAGE, Failure
+from cronexec.cli.session import DRIVERS
+from cronexec.dev.development import Development, DevelopmentError, Plan
+from cronexec.dev.devfile import DevFile, DevFileError
+from cronexec.dev.directory import DataDirectory, DataDirectoryError
+from cronexec.dev.errors import MissingServerError, ServerStartError
+from cronexec.dev.watch import Watch, WatchOptions
+from cronexec.domain.duration import parse_duration
+from cronexec.domain.job import JobDocument
+from cronexec.errors import InvalidDocumentError
+
+EXIT_CODES: tuple[tuple[type[Exception], int, str], ...] = (
+    (DevFileError, USAGE, "settings"),
+    (DataDirectoryError, REFUSED, "data_directory"),
+    (DevelopmentError, REFUSED, "failed"),
+    (MissingServerError, UNREACHABLE, "missing"),
+    (ServerStartError, UNREACHABLE, "unreachable"),
+)
+
+
+class _Length(click.ParamType):
+    """A length of time such as 20s, longer than none."""
+
+    name = "length"
+
+    def convert(
+        self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        try:
+            length = parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return length or self.fail("it must be longer than 0", param, ctx)
+
+
+@click.command(short_help="Run everything on this machine: private servers and several instances.")
+@click.argument(
+    "files", nargs=-1, metavar="[JOBS]...", type=click.Path(exists=True, dir_okay=False, allow_dash=True)
+)
+@click.option(
+    "--instances", type=click.IntRange(1, 20), default=3, show_default=True, help="How many instances to run."
+)
+@click.option(
+    "--kill-holder-every",
+    type=_Length(),
+    metavar="LENGTH",
+    help="Kill (-9) the holder this often, as in 20s; it is started again.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the servers' data here; else it is temporary.",
+)
+@click.option(
+    "--app",
+    metavar="MODULE:NAME",
+    help="The application's Cronexec object, with its handlers; as in 'serve'.",
+)
+@click.option(
+    "--with",
+    "commands",
+    metavar="COMMAND",
+    multiple=True,
+    help="Start this program too, e.g. a receiver of webhooks.",
+)
+@click.option(
+    "--allow-shell/--no-allow-shell",
+    default=True,
+    show_default=True,
+    help="Whether jobs may run shell commands.",
+)
+@click.option(
+    "--plain",
+    "--no-view",
+    is_flag=True,
+    help="A line every few seconds, as without a terminal, in place of the view.",
+)
+@click.option(
+    "--for", "stop_after", type=_Length(), metavar="LENGTH", help="Stop by itself after this long, as in 30s."
+)
+@click.pass_context
+def dev(
+    ctx: click.Context,
+    files: Sequence[str],
+    instances: int,
+    kill_holder_every: timedelta | None,
+    data_dir: Path | None,
+    app: str | None,
+    commands: Sequence[str],
+    allow_shell: bool,
+    plain: bool,
+    stop_after: timedelta | None,
+) -> None:
+    """Run a private RabbitMQ and MongoDB and several instances on this machine, put the jobs of the given files (YAML,
+    JSON or crontabs, as in 'job put'), and show what happens.
+
+    Servers that CRONEXEC_AMQP_URL and CRONEXEC_MONGO_URL name are used in place of private ones. Each instance is a
+    process of its own and writes its log to instances/NAME.log in the data directory. Ctrl-C stops everything; a
+    second one ends it at once.
+
+    A file dev.toml beside the first job file may give --app and --with, which are then found in its folder:
+
+    \b
+      app = "app:cron"
+      with = ["python receiver.py"]
+
+    \b
+    Examples:
+      cronexec dev jobs.yaml crontab
+      cronexec dev jobs.yaml --app myproject.jobs:cron --kill-holder-every 20s
+      cronexec dev --data-dir .cronexec
+    """
+    given = ctx.find_root().obj or {}
+    try:
+        jobs = _read_jobs(files)
+        beside = DevFile.beside(files[0] if files else None)
+        plan = Plan(
+            jobs=jobs,
+            instances=instances,
+            app=app or beside.app,
+            commands=commands or beside.commands,
+            folder=Path.cwd() if app or commands else beside.folder,
+            allow_shell=allow_shell,
+            namespace=given.get("namespace"),
+            config=given.get("file"),
+        )
+        if beside.path and plan.folder == beside.path.parent:
+            click.echo(f"using {beside.path}")
+        options = WatchOptions(
+            view=not plain and sys.stdout.isatty(), kill_holder_every=kill_holder_every, stop_after=stop_after
+        )
+        _run(plan, options, data_dir)
+    except tuple(kind for kind, _, _ in EXIT_CODES) as error:
+        raise _failure_of(error) from error
+
+
+def _run(plan: Plan, options: WatchOptions, data_dir: Path | None) -> None:
+    for name in DRIVERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    with DataDirectory(data_dir) as directory:
+        servers = directory.servers(
+            amqp_url=os.environ.get("CRONEXEC_AMQP_URL"), mongo_url=os.environ.get("CRONEXEC_MONGO_URL")
+        )
+        watch = Watch(options, say=click.echo)
+        development = Development(plan, directory=directory, servers=servers, say=click.echo)
+        development.on_stop = watch.leave
+        asyncio.run(development.run(watch.run))
+
+
+def _read_jobs(files: Sequence[str]) -> Sequence[JobDocument]:
+    """Read all documents; raises InvalidDocumentError with everything that is wrong in them."""
+    reading = read_files(files, CrontabOptions())
+    if reading.problems:
+        raise InvalidDocumentError(reading.problems)
+    return reading.jobs
+
+
+def _failure_of(error: Exception) -> Failure:
+    code, word = next((code, word) for kind, code, word in EXIT_CODES if isinstance(error, kind))
+    return Failure(str(error), code, {"message": str(error), "code": word})
