@@ -1,0 +1,104 @@
+"""Jobs, instants and ranges that the tests of the pure decisions share."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+
+from cronexec.domain.job import Job, JobDocument
+from cronexec.domain.ledger import Claiming, claim
+from cronexec.domain.occupancy import Occupancy
+from cronexec.domain.plan import Due
+from cronexec.domain.run import Run, RunState
+from cronexec.domain.schedule import Schedule
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+MINUTELY = {"every": "1m"}
+
+
+def at(clock: str) -> datetime:
+    """Return an instant of the day of `NOON`: `12:00` or `12:00:01.250`."""
+    return datetime.fromisoformat(f"2026-03-02T{clock}+00:00")
+
+
+def document(
+    schedule: Mapping[str, Any] | Schedule = MINUTELY, *, name: str = "backup", **fields: Any
+) -> JobDocument:
+    target = {"type": "handler", "name": "save"}
+    return JobDocument.parse({"name": name, "schedule": schedule, "target": target, **fields})
+
+
+def job(
+    schedule: Mapping[str, Any] | Schedule = MINUTELY,
+    *,
+    name: str = "backup",
+    from_at: datetime = NOON - timedelta(days=1),
+    version: int = 1,
+    **fields: Any,
+) -> Job:
+    return Job(
+        document=document(schedule, name=name, **fields),
+        version=version,
+        revision=version,
+        from_at=from_at,
+        updated_at=from_at,
+    )
+
+
+def queued(run_id: str, *, job: str = "backup", slot: datetime = NOON, **fields: Any) -> Run:
+    return Run(id=run_id, job=job, version=1, slot=slot, epoch=1, **{"state": RunState.QUEUED, **fields})
+
+
+def claim_all(
+    planned: Job,
+    after: datetime,
+    until: datetime,
+    *,
+    occupancy: Occupancy | None = None,
+    judged_at: datetime | None = None,
+) -> list[Run]:
+    """Claim every slot in (after, until], as the scheduler does."""
+    first = planned.schedule.next_after(after)
+    if first is None or first > until:
+        return []
+    claiming = Claiming(epoch=1, until=until, judged_at=judged_at or until)
+    return list(claim(Due(job=planned, first=first, after=after), claiming, occupancy or Occupancy()))
+
+
+def covering(entries: Iterable[Run], slots: Iterable[datetime]) -> Iterator[int]:
+    """Yield for each slot how many entries account for it."""
+    known = list(entries)
+    for slot in slots:
+        yield sum(entry.covers(slot) for entry in known)
+
+
+CRONS = ("* * * * *", "*/7 * * * *", "30 2 * * *", "*/20 1-3 * * *", "*/10 * * * * *", "0,45 */2 * * *")
+ZONES = ("UTC", "Europe/Amsterdam", "Australia/Lord_Howe")
+NIGHTS = ("2026-03-29T00:00+00:00", "2026-10-25T00:00+00:00", "2026-04-04T14:00+00:00")
+
+schedules = st.one_of(
+    st.builds(lambda seconds: {"every": seconds}, st.integers(1, 2_000)),
+    st.builds(
+        lambda cron, zone: {"cron": cron, "timezone": zone}, st.sampled_from(CRONS), st.sampled_from(ZONES)
+    ),
+)
+milliseconds = st.integers(0, 3_600_000).map(lambda count: timedelta(milliseconds=count))
+instants = st.builds(
+    lambda night, away: datetime.fromisoformat(night) + away, st.sampled_from(NIGHTS), milliseconds
+)
+lengths = st.one_of(
+    st.integers(1, 3_000).map(lambda count: timedelta(milliseconds=count)),
+    st.integers(0, 300).map(lambda count: timedelta(seconds=count)),
+    st.integers(300_000, 3_000_000).map(lambda count: timedelta(milliseconds=count)),
+)
+misfires = st.fixed_dictionaries(
+    {
+        "policy": st.sampled_from(["latest", "all", "skip"]),
+        "grace": st.sampled_from(["0s", "1s", "1500ms", "60s", "10m"]),
+        "limit": st.integers(1, 12),
+    }
+)
+overlaps = st.sampled_from(["queue", "skip", "allow"])

@@ -1,0 +1,242 @@
+"""Claims: every slot is in the ledger exactly once, whatever the policies, however time is cut (I1, I2)."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sample_jobs import (
+    MINUTE,
+    NOON,
+    SECOND,
+    at,
+    claim_all,
+    covering,
+    instants,
+    job,
+    lengths,
+    misfires,
+    overlaps,
+    queued,
+    schedules,
+)
+
+from cronexec.domain.job import Job, Overlap
+from cronexec.domain.ledger import Claiming, claim, pause_entry
+from cronexec.domain.occupancy import Occupancy
+from cronexec.domain.plan import Due
+from cronexec.domain.run import Run, RunState
+
+properties = settings(max_examples=100, derandomize=True, deadline=None)
+
+
+@dataclass(frozen=True)
+class Range:
+    """A job whose slots in (after, until] are claimed while `active` of its runs are."""
+
+    planned: Job
+    after: datetime
+    until: datetime
+    active: int
+
+    def slots(self) -> list[datetime]:
+        return list(self.planned.schedule.slots(self.after, self.until))
+
+    def claim(self) -> list[Run]:
+        return claim_all(self.planned, self.after, self.until, occupancy=occupied(self.active))
+
+
+jobs = st.builds(
+    lambda schedule, misfire, overlap: job(schedule, misfire=misfire, overlap=overlap),
+    schedules,
+    misfires,
+    overlaps,
+)
+ranges = st.builds(
+    lambda planned, after, length, active: Range(planned, after, after + length, active),
+    jobs,
+    instants,
+    lengths,
+    st.integers(0, 2),
+)
+
+
+def occupied(active: int) -> Occupancy:
+    occupancy = Occupancy()
+    for number in range(active):
+        occupancy.occupy(queued(f"backup#{number}", state=RunState.RUNNING))
+    return occupancy
+
+
+def told(entries: list[Run]) -> list[str]:
+    """Write entries down: `12:00 queued`, `12:00-12:05 skipped overlap`."""
+    return [
+        f"{run.slot:%H:%M}{f'-{run.until:%H:%M}' if run.until else ''} {run.state} {run.reason or ''}".strip()
+        for run in entries
+    ]
+
+
+@given(ranges)
+@properties
+def test_every_due_slot_is_covered_by_exactly_one_entry(due: Range) -> None:
+    entries, slots = due.claim(), due.slots()
+    assert set(covering(entries, slots[:50] + slots[-50:])) <= {1}
+    assert sum(accounted(due.planned, entry) for entry in entries) == len(slots)
+
+
+def accounted(planned: Job, entry: Run) -> int:
+    """Count the slots of an entry."""
+    return len(list(planned.schedule.slots(entry.slot - SECOND, entry.until or entry.slot)))
+
+
+@given(ranges)
+@properties
+def test_entries_rise_do_not_touch_and_have_ids_of_their_own(due: Range) -> None:
+    entries = due.claim()
+    assert all((earlier.until or earlier.slot) < later.slot for earlier, later in pairwise(entries))
+    assert len({entry.id for entry in entries}) == len(entries)
+    assert all(entry.id == f"backup@{entry.slot:%Y-%m-%dT%H:%M:%SZ}" for entry in entries)
+
+
+@given(jobs, instants, st.lists(lengths, min_size=2, max_size=4))
+@properties
+def test_however_a_range_is_cut_into_claims_the_same_slots_are_accounted_for(
+    planned: Job, after: datetime, parts: list[timedelta]
+) -> None:
+    occupancy, entries, until = Occupancy(), [], after
+    for part in parts:
+        claimed = claim_all(planned, until, until + part, occupancy=occupancy)
+        enter(occupancy, claimed, planned)
+        entries += claimed
+        until += part
+    slots = list(planned.schedule.slots(after, until))
+    assert set(covering(entries, slots[:50] + slots[-50:])) <= {1}
+    assert sum(accounted(planned, entry) for entry in entries) == len(slots)
+    assert occupancy.places("backup").live <= (1 if planned.document.overlap is Overlap.QUEUE else 0)
+
+
+def enter(occupancy: Occupancy, entries: list[Run], planned: Job) -> None:
+    for entry in entries:
+        if entry.state is RunState.QUEUED:
+            occupancy.enter(entry, planned.document.overlap)
+
+
+@given(ranges)
+@properties
+def test_adjacent_skips_with_one_reason_are_one_range(due: Range) -> None:
+    entries = due.claim()
+    skips = [
+        (earlier.reason, later.reason) for earlier, later in pairwise(entries) if skipped(earlier, later)
+    ]
+    assert all(earlier != later for earlier, later in skips)
+
+
+def skipped(*entries: Run) -> bool:
+    return all(entry.state is RunState.SKIPPED for entry in entries)
+
+
+@given(schedules, instants, lengths, st.integers(1, 12), st.integers(0, 2))
+@properties
+def test_what_a_catch_up_wants_is_claimed_whole_under_queue(
+    schedule: dict[str, Any], after: datetime, length: timedelta, limit: int, active: int
+) -> None:
+    planned = job(schedule, misfire={"policy": "all", "grace": "60s", "limit": limit})
+    until, judged_at = after + length, after + length + timedelta(hours=1)
+    entries = claim_all(planned, after, until, occupancy=occupied(active), judged_at=judged_at)
+    caught_up = [entry.slot for entry in entries if entry.catch_up and entry.state is RunState.QUEUED]
+    assert caught_up == planned.schedule.last_slots(after, until, limit)
+
+
+OVERLAPS = [
+    ("queue", 0, ["12:00 queued", "12:01 queued", "12:02-12:04 skipped overlap"]),
+    ("queue", 1, ["12:00 queued", "12:01-12:04 skipped overlap"]),
+    ("skip", 0, ["12:00 queued", "12:01-12:04 skipped overlap"]),
+    ("skip", 1, ["12:00-12:04 skipped overlap"]),
+    ("allow", 2, ["12:00 queued", "12:01 queued", "12:02 queued", "12:03 queued", "12:04 queued"]),
+]
+
+
+@pytest.mark.parametrize(("overlap", "active", "said"), OVERLAPS)
+def test_live_slots_are_claimed_as_the_overlap_policy_says(
+    overlap: str, active: int, said: list[str]
+) -> None:
+    planned = job(overlap=overlap, misfire={"grace": "1h"})
+    assert told(claim_all(planned, at("11:59:30"), at("12:04:30"), occupancy=occupied(active))) == said
+
+
+def test_a_live_slot_finds_its_place_beside_a_catch_up_that_waits() -> None:
+    planned = job(misfire={"policy": "all"})
+    occupancy = Occupancy()
+    enter(occupancy, claim_all(planned, at("11:00"), at("12:00:30"), occupancy=occupancy), planned)
+    assert occupancy.places("backup").catch_up == 58
+    assert told(claim_all(planned, at("12:00:30"), at("12:02"), occupancy=occupancy)) == [
+        "12:01-12:02 skipped overlap"
+    ]
+    occupancy.settle("backup@2026-03-02T11:01:00Z")
+    assert told(claim_all(planned, at("12:02"), at("12:03"), occupancy=occupancy)) == ["12:03 queued"]
+
+
+def test_a_job_that_is_always_late_lets_no_more_than_one_slot_wait() -> None:
+    planned = job(misfire={"grace": "0s"})
+    occupancy, entries = Occupancy(), []
+    for minute in range(10):
+        slot = NOON + minute * MINUTE
+        claimed = claim_all(planned, slot - SECOND, slot + timedelta(milliseconds=3), occupancy=occupancy)
+        enter(occupancy, claimed, planned)
+        entries += claimed
+    assert [entry.state.value for entry in entries] == ["queued"] * 2 + ["skipped"] * 8
+    assert [entry.reason for entry in entries[2:]] == ["overlap"] * 8
+
+
+def test_misfires_and_overlaps_in_one_claim_are_ranges_of_their_own() -> None:
+    planned = job(overlap="skip", misfire={"policy": "all", "limit": 2, "grace": "90s"})
+    entries = claim_all(planned, at("11:59:30"), at("12:06:10"), occupancy=occupied(1))
+    assert told(entries) == ["12:00-12:02 skipped misfire", "12:03-12:06 skipped overlap"]
+
+
+def test_an_entry_says_which_term_claimed_it_when_and_for_which_version() -> None:
+    planned = job(version=7)
+    claiming = Claiming(epoch=42, until=at("12:00:00.007"), judged_at=at("12:00:00.009"))
+    (entry,) = claim(Due(job=planned, first=NOON, after=NOON - SECOND), claiming, Occupancy())
+    assert entry == Run(
+        id="backup@2026-03-02T12:00:00Z",
+        job="backup",
+        version=7,
+        slot=NOON,
+        state=RunState.QUEUED,
+        epoch=42,
+        claimed_at=at("12:00:00.009"),
+    )
+
+
+def test_runs_whose_target_is_unavailable_say_so_and_skips_keep_their_reason() -> None:
+    claiming = Claiming(epoch=1, until=at("12:03"), judged_at=at("12:03"))
+    due = Due(job=job(misfire={"grace": "1h"}), first=NOON, after=NOON - SECOND)
+    entries = claim(due, claiming, Occupancy(), unavailable="target_unavailable")
+    assert told(list(entries)) == [
+        "12:00 queued target_unavailable",
+        "12:01 queued target_unavailable",
+        "12:02-12:03 skipped overlap",
+    ]
+
+
+def test_a_claim_counts_the_unsettled_runs_of_its_own_job_only() -> None:
+    occupancy = Occupancy()
+    occupancy.enter(queued("other@1", job="other"), Overlap.SKIP)
+    assert told(claim_all(job(overlap="skip"), at("11:59:30"), NOON, occupancy=occupancy)) == ["12:00 queued"]
+
+
+def test_a_pause_covers_every_slot_from_its_first_until_it_is_closed() -> None:
+    entry = pause_entry(job(version=3), NOON, epoch=1, at=at("11:59:30"))
+    assert entry.id == "backup@2026-03-02T12:00:00Z..3"
+    assert (entry.state, entry.reason, entry.open_ended) == (RunState.SKIPPED, "paused", True)
+    slots = [NOON - MINUTE, NOON, NOON + MINUTE, NOON + timedelta(days=900)]
+    assert list(covering([entry], slots)) == [0, 1, 1, 1]
+
+
+def test_two_pauses_before_the_same_slot_are_two_entries() -> None:
+    first, second = (pause_entry(job(version=number), NOON, epoch=1, at=NOON) for number in (1, 2))
+    assert first.id != second.id

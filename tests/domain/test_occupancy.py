@@ -1,0 +1,160 @@
+"""Occupancy against a model: lists of runs, and the words of the overlap policies."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from sample_jobs import document, queued
+
+from cronexec.domain.job import JobDocument, Overlap
+from cronexec.domain.occupancy import Occupancy
+from cronexec.domain.policy import Places
+from cronexec.domain.run import Run, RunState
+
+JOBS: dict[str, JobDocument] = {
+    "queues": document(name="queues", overlap="queue", misfire={"policy": "all", "limit": 3}),
+    "latest": document(name="latest", overlap="queue"),
+    "skips": document(name="skips", overlap="skip"),
+    "allows": document(name="allows", overlap="allow"),
+}
+names = st.sampled_from(sorted(JOBS))
+
+
+class Lines(RuleBasedStateMachine):
+    """Slots come due, runs settle in any order; the model keeps plain lists."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.occupancy = Occupancy()
+        self.active: dict[str, list[str]] = {name: [] for name in JOBS}
+        self.waiting: dict[str, list[tuple[bool, int, str]]] = {name: [] for name in JOBS}
+        self.elsewhere: set[str] = set()
+        self.count = 0
+
+    def draw_run(self, name: str, *, catch_up: bool) -> Run:
+        self.count += 1
+        return queued(f"{name}#{self.count}", job=name, catch_up=catch_up)
+
+    @rule(name=names, catch_up=st.booleans())
+    def a_slot_comes_due(self, name: str, catch_up: bool) -> None:
+        places = self.occupancy.places(name)
+        if not places.take(JOBS[name], catch_up=catch_up):
+            assert self.active[name]
+            return
+        run = self.draw_run(name, catch_up=catch_up)
+        starts = self.occupancy.enter(run, JOBS[name].overlap)
+        assert starts == (not self.active[name] or JOBS[name].overlap is Overlap.ALLOW)
+        if starts:
+            self.active[name].append(run.id)
+        else:
+            self.waiting[name].append((catch_up, self.count, run.id))
+        assert places == self.occupancy.places(name)
+
+    @rule(name=names)
+    def somebody_triggers(self, name: str) -> None:
+        run = self.draw_run(name, catch_up=False)
+        if self.occupancy.enter(run, JOBS[name].overlap):
+            self.active[name].append(run.id)
+        else:
+            self.waiting[name].append((False, self.count, run.id))
+
+    @rule(name=names)
+    def a_run_goes_on_from_an_earlier_term(self, name: str) -> None:
+        run = self.draw_run(name, catch_up=False)
+        self.occupancy.occupy(run)
+        self.active[name].append(run.id)
+        self.elsewhere.add(run.id)
+
+    @precondition(lambda self: any(self.active.values()))
+    @rule(data=st.data())
+    def an_active_run_settles(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from([name for name in sorted(JOBS) if self.active[name]]))
+        run_id = data.draw(st.sampled_from(self.active[name]))
+        self.active[name].remove(run_id)
+        expected = min(self.waiting[name], default=None) if not self.active[name] else None
+        released = self.occupancy.settle(run_id)
+        assert (released.id if released else None) == (expected[2] if expected else None)
+        if expected:
+            self.waiting[name].remove(expected)
+            self.active[name].append(expected[2])
+
+    @precondition(lambda self: any(self.waiting.values()))
+    @rule(data=st.data())
+    def a_waiting_run_is_cancelled(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from([name for name in sorted(JOBS) if self.waiting[name]]))
+        entry = data.draw(st.sampled_from(self.waiting[name]))
+        self.waiting[name].remove(entry)
+        assert self.occupancy.settle(entry[2]) is None
+
+    @rule(name=names)
+    def an_unknown_run_settles(self, name: str) -> None:
+        assert self.occupancy.settle(f"{name}#unknown") is None
+
+    @invariant()
+    def the_unsettled_runs_are_those_of_the_model_in_its_order(self) -> None:
+        for name in JOBS:
+            found = [run.id for run in self.occupancy.unsettled(name)]
+            active = len(self.active[name])
+            assert sorted(found[:active]) == sorted(self.active[name])
+            assert found[active:] == [run_id for _, _, run_id in sorted(self.waiting[name])]
+
+    @invariant()
+    def no_two_runs_of_this_term_are_active_unless_that_is_allowed(self) -> None:
+        for name, written in JOBS.items():
+            if written.overlap is not Overlap.ALLOW:
+                assert len([run_id for run_id in self.active[name] if run_id not in self.elsewhere]) <= 1
+
+    @invariant()
+    def nothing_waits_for_nothing(self) -> None:
+        assert all(self.active[name] for name in JOBS if self.waiting[name])
+        assert self.occupancy.places("nobody") == Places()
+
+
+Lines.TestCase.settings = settings(max_examples=60, stateful_step_count=40, derandomize=True, deadline=None)
+TestLines = Lines.TestCase
+
+
+def test_live_slots_go_before_those_of_a_catch_up_and_older_ones_first() -> None:
+    occupancy = Occupancy()
+    for run_id in ("running", "missed 1", "missed 2", "live 1", "live 2"):
+        occupancy.enter(queued(run_id, catch_up=run_id.startswith("missed")), Overlap.QUEUE)
+    released, settled = [], "running"
+    while (run := occupancy.settle(settled)) is not None:
+        released.append(run.id)
+        settled = run.id
+    assert released == ["live 1", "live 2", "missed 1", "missed 2"]
+
+
+def test_runs_that_were_allowed_to_overlap_all_settle_before_one_that_waits() -> None:
+    occupancy = Occupancy()
+    for run_id in ("first", "second"):
+        occupancy.enter(queued(run_id), Overlap.ALLOW)
+    assert not occupancy.enter(queued("waits"), Overlap.QUEUE)
+    assert occupancy.settle("first") is None
+    released = occupancy.settle("second")
+    assert released is not None
+    assert released.id == "waits"
+
+
+def test_a_run_that_settles_twice_releases_once() -> None:
+    occupancy = Occupancy()
+    for run_id in ("running", "next", "last"):
+        occupancy.enter(queued(run_id), Overlap.QUEUE)
+    assert occupancy.settle("running") is not None
+    assert occupancy.settle("running") is None
+    assert [run.id for run in occupancy.unsettled("backup")] == ["next", "last"]
+
+
+def test_a_run_that_comes_in_twice_has_one_place() -> None:
+    occupancy = Occupancy()
+    occupancy.enter(queued("running"), Overlap.QUEUE)
+    occupancy.enter(queued("waits"), Overlap.QUEUE)
+    assert occupancy.enter(queued("running"), Overlap.QUEUE)
+    assert not occupancy.enter(queued("waits"), Overlap.QUEUE)
+    occupancy.occupy(queued("running", state=RunState.RUNNING))
+    assert occupancy.places("backup") == Places(active=1, live=1)
+
+
+def test_jobs_do_not_wait_for_each_other() -> None:
+    occupancy = Occupancy()
+    assert occupancy.enter(queued("a", job="a"), Overlap.QUEUE)
+    assert occupancy.enter(queued("b", job="b"), Overlap.QUEUE)
