@@ -28,38 +28,20 @@ from pika import BasicProperties, ConnectionParameters, spec
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
-from cronexec.adapters.amqp_problems import explain_lost, explain_unopened
+from cronexec.adapters.amqp_confirms import Confirms
+from cronexec.adapters.amqp_problems import (
+    AmqpError,
+    ChannelClosedError,
+    ConnectionLostError,
+    explain_lost,
+    explain_unopened,
+)
 from cronexec.adapters.amqp_stream import AsyncioStreams
 
 OPEN_TIMEOUT = timedelta(seconds=10)  # of a name with several addresses; one alone gets less
 CLOSE_TIMEOUT = timedelta(seconds=0.5)
 
 Arguments = Mapping[str, Any]
-
-
-class AmqpError(Exception):
-    """Base of what a connection or a channel can do to its user."""
-
-
-class ConnectionLostError(AmqpError):
-    """The connection is gone; the message is the reason."""
-
-
-class ChannelClosedError(AmqpError):
-    """The broker closed the channel. `code` is AMQP's (404, 406), the message is the broker's."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
-
-
-class ReturnedError(AmqpError):
-    """The message could not be routed to any queue."""
-
-
-class NackedError(AmqpError):
-    """The broker refused responsibility for the message."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,13 +154,6 @@ class AmqpConnection:
         self.blocked = blocked
 
 
-@dataclass(slots=True)
-class _Unconfirmed:
-    answer: "asyncio.Future[None]"
-    message_id: str | None
-    returned: str | None = None
-
-
 class AmqpChannel:
     """An open channel. `closed` has the error that ended it. Delivery tags are good on this channel only."""
 
@@ -187,8 +162,7 @@ class AmqpChannel:
         self._inner = inner
         self.closed: asyncio.Future[AmqpError] = asyncio.get_running_loop().create_future()
         self._pending: set[asyncio.Future[Any]] = set()
-        self._unconfirmed: dict[int, _Unconfirmed] = {}
-        self._published = 0
+        self._confirms = Confirms()
         self._gets: asyncio.Future[Message | None] | None = None
         inner.add_on_close_callback(self._on_closed)
 
@@ -255,8 +229,8 @@ class AmqpChannel:
 
     async def confirm(self) -> None:
         """Turn on publisher confirms; before the first `publish`."""
-        self._inner.add_on_return_callback(self._on_return)
-        await self._ask(self._inner.confirm_delivery, self._on_confirm)
+        self._inner.add_on_return_callback(self._confirms.on_return)
+        await self._ask(self._inner.confirm_delivery, self._confirms.on_confirm)
 
     def send(self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties) -> None:
         """Publish and forget: neither confirmed nor mandatory. For channels without confirms."""
@@ -273,10 +247,7 @@ class AmqpChannel:
             ChannelClosedError, ConnectionLostError: it may or may not have arrived.
         """
         self._send(self._inner.basic_publish, exchange, routing_key, body, properties, mandatory=True)
-        self._published += 1
-        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._unconfirmed[self._published] = _Unconfirmed(answer, properties.message_id)
-        await self.answer(answer)
+        await self.answer(self._confirms.expect(properties.message_id))
 
     async def close(self) -> None:
         """Close in good order; what is unacked goes back. Never raises."""
@@ -317,37 +288,7 @@ class AmqpChannel:
         _settle(self.closed, error)
         for future in self._pending:
             _fail(future, error)
-        self._unconfirmed.clear()
-
-    def _on_return(self, _: Any, method: spec.Basic.Return, properties: BasicProperties, __: bytes) -> None:
-        """Note which one it was: a return comes before its confirmation and has no delivery tag."""
-        for entry in self._unconfirmed.values():
-            if entry.message_id == properties.message_id and entry.returned is None:
-                entry.returned = (
-                    f"{method.reply_text} (exchange {method.exchange!r}, routing key {method.routing_key!r})"
-                )
-                return
-
-    def _on_confirm(self, frame: Any) -> None:
-        tag, positive = frame.method.delivery_tag, isinstance(frame.method, spec.Basic.Ack)
-        for each in self._confirmed(tag, multiple=frame.method.multiple):
-            entry = self._unconfirmed.pop(each)
-            if entry.returned is not None:
-                _fail(entry.answer, ReturnedError(entry.returned))
-            elif positive:
-                _settle(entry.answer, None)
-            else:
-                _fail(entry.answer, NackedError("the broker refused the message (nack)"))
-
-    def _confirmed(self, tag: int, *, multiple: bool) -> list[int]:
-        if not multiple:
-            return [tag] if tag in self._unconfirmed else []
-        tags: list[int] = []
-        for each in self._unconfirmed:  # in the order of publishing
-            if each > tag:
-                break
-            tags.append(each)
-        return tags
+        self._confirms.clear()
 
 
 def server_version(properties: Mapping[str, Any]) -> tuple[int, ...]:

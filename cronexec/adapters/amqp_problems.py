@@ -9,7 +9,6 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
-from typing import Protocol
 
 from pika import ConnectionParameters
 from pika.adapters.utils.connection_workflow import AMQPConnectorPhaseErrorBase, AMQPConnectorStackTimeout
@@ -31,11 +30,29 @@ TLS_PORT = 5671
 CODE_IN_TEXT = re.compile(r"ConnectionClosedByBroker: \((?P<code>\d+)\) '(?P<text>.*)'")
 
 
-class Refusal(Protocol):
-    """What a channel closed by the broker tells."""
+class AmqpError(Exception):
+    """Base of what a connection or a channel can do to its user."""
 
-    code: int
-    text: str
+
+class ConnectionLostError(AmqpError):
+    """The connection is gone; the message is the reason."""
+
+
+class ChannelClosedError(AmqpError):
+    """The broker closed the channel. `code` is AMQP's (404, 406), the message is the broker's."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class ReturnedError(AmqpError):
+    """The message could not be routed to any queue."""
+
+
+class NackedError(AmqpError):
+    """The broker refused responsibility for the message."""
 
 
 def unreachable(problem: str, remedy: str) -> UnreachableError:
@@ -104,7 +121,7 @@ def _explain_tls(error: ssl.SSLError, where: str) -> UnreachableError:
     )
 
 
-def explain_refused(error: Refusal, what: str) -> UnreachableError:
+def explain_refused(error: ChannelClosedError, what: str) -> UnreachableError:
     """Say why the broker closed a channel on us, over `what` (a queue or exchange)."""
     match error.code:
         case 403:

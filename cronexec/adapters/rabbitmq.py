@@ -14,15 +14,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import pika
 
-from cronexec.adapters.amqp import (
-    AmqpChannel,
-    AmqpConnection,
+from cronexec.adapters.amqp import AmqpChannel, AmqpConnection, Declared, Message
+from cronexec.adapters.amqp_problems import (
     AmqpError,
     ChannelClosedError,
-    Declared,
-    Message,
+    connection_lost,
+    explain_refused,
+    unreachable,
 )
-from cronexec.adapters.amqp_problems import connection_lost, explain_refused, unreachable
 from cronexec.adapters.rabbitmq_link import RabbitmqLink
 from cronexec.adapters.rabbitmq_publisher import RabbitmqPublisher
 from cronexec.adapters.rabbitmq_reconnecting import ReconnectingConnection

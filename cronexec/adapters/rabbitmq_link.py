@@ -14,7 +14,8 @@ import contextlib
 from collections.abc import Sequence
 from datetime import timedelta
 
-from cronexec.adapters.amqp import AmqpChannel, AmqpConnection, AmqpError, Message
+from cronexec.adapters.amqp import AmqpChannel, AmqpConnection, Message
+from cronexec.adapters.amqp_problems import AmqpError
 from cronexec.adapters.link_events import LinkEvents
 from cronexec.adapters.rabbitmq_topology import Topology
 from cronexec.ports import BatonArrived, CommandArrived, LinkEvent

@@ -17,15 +17,17 @@ from uuid import uuid4
 
 from pika import BasicProperties
 
-from cronexec.adapters.amqp import (
-    AmqpChannel,
+from cronexec.adapters.amqp import AmqpChannel
+from cronexec.adapters.amqp_problems import (
     AmqpError,
     ChannelClosedError,
     ConnectionLostError,
     NackedError,
     ReturnedError,
+    connection_lost,
+    explain_refused,
+    unreachable,
 )
-from cronexec.adapters.amqp_problems import connection_lost, explain_refused, unreachable
 from cronexec.adapters.rabbitmq_reconnecting import ReconnectingConnection
 from cronexec.adapters.rabbitmq_topology import Topology
 from cronexec.adapters.rejected import rejected_headers

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
-from cronexec.adapters.amqp import AmqpChannel, AmqpError, ConnectionLostError, Message
-from cronexec.adapters.amqp_problems import unreachable
+from cronexec.adapters.amqp import AmqpChannel, Message
+from cronexec.adapters.amqp_problems import AmqpError, ConnectionLostError, unreachable
 from cronexec.adapters.rabbitmq_publisher import RabbitmqPublisher, command_properties, publish_error
 from cronexec.adapters.rabbitmq_reconnecting import LONGEST_DELAY, ReconnectingConnection
 from cronexec.adapters.rabbitmq_topology import Topology

@@ -15,8 +15,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cronexec.adapters.amqp import AmqpConnection, ChannelClosedError, Declared
-from cronexec.adapters.amqp_problems import explain_refused, unreachable
+from cronexec.adapters.amqp import AmqpConnection, Declared
+from cronexec.adapters.amqp_problems import ChannelClosedError, explain_refused, unreachable
 from cronexec.errors import UnreachableError
 
 QueueType = Literal["quorum", "classic"]
