@@ -68,7 +68,7 @@ class MongoStore:
 
     async def close(self) -> None:
         """Wait for fenced writes that are under way (at most the lease), then disconnect."""
-        await self._writer.finish()
+        await self._writer.settled()
         await self._client.close()
 
 

@@ -106,7 +106,7 @@ class FencedWriter:
         self._retention = retention
         self._timeout = timeout
         self._current: TermSession | None = None
-        self._in_flight: set[asyncio.Task[Term]] = set()
+        self._unattended: set[asyncio.Task[Term]] = set()
 
     def begin_term(self, session: TermSession) -> None:
         """Use this session for the writes of the term that it belongs to."""
@@ -115,19 +115,26 @@ class FencedWriter:
     async def commit(self, term: Term, batch: Batch) -> Term:
         """See `ports.TermStore.commit`."""
         task = asyncio.create_task(self._write(term, batch), name=f"cronexec-commit-{term.epoch}-{term.seq}")
-        self._in_flight.add(task)
-        task.add_done_callback(self._in_flight.discard)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if not task.cancelled():
-                task.add_done_callback(_report_unattended)
+            self._unattended.add(task)
+            task.add_done_callback(self._report)
             raise
 
-    async def finish(self) -> None:
-        """Wait for the writes whose callers were cancelled."""
-        if self._in_flight:
-            await asyncio.wait(self._in_flight)
+    async def settled(self) -> None:
+        """Wait for the writes whose callers were cancelled: what is read afterwards shows how they ended."""
+        if self._unattended:
+            await asyncio.wait(self._unattended)
+
+    def _report(self, task: asyncio.Task[Term]) -> None:
+        """Log how a write ended whose caller was cancelled."""
+        self._unattended.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            _log.info("commit.unattended", write=task.get_name(), outcome="applied")
+        else:
+            _log.warning("commit.unattended", write=task.get_name(), outcome="failed", error=str(error))
 
     async def _write(self, term: Term, batch: Batch) -> Term:
         own = self._current
@@ -290,12 +297,3 @@ def _reason(found: Document, term: Term, batch: Batch) -> str:
         f"term {term.epoch} wanted to decide up to {batch.until.isoformat()}, "
         "which is more than one second ahead of the database's clock"
     )
-
-
-def _report_unattended(task: asyncio.Task[Term]) -> None:
-    """Log how a write ended whose caller was cancelled."""
-    error = None if task.cancelled() else task.exception()
-    if error is None:
-        _log.info("commit.unattended", write=task.get_name(), outcome="applied")
-    else:
-        _log.warning("commit.unattended", write=task.get_name(), outcome="failed", error=str(error))

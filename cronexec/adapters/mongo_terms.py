@@ -62,6 +62,7 @@ class MongoTermStore:
             return now
 
     async def read(self) -> TermRecord:
+        await self._writer.settled()
         with driver_errors():
             return _record(await self._document())
 
