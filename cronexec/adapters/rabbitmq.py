@@ -86,6 +86,7 @@ class RabbitMQ:
         return link
 
     def publisher(self) -> RabbitmqPublisher:
+        """Return the one publisher; closing it closes the connection that requests use as well."""
         return self._publisher
 
     async def baton_depth(self) -> QueueDepth:

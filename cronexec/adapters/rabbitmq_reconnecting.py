@@ -53,7 +53,11 @@ class ReconnectingConnection:
             if channel is None or not channel.is_open:
                 connection = await self._open_connection()
                 channel = await connection.channel()
-                await prepare(channel)
+                try:
+                    await prepare(channel)
+                except BaseException:
+                    await channel.close()
+                    raise
                 self._channels[purpose] = channel
             return channel
 

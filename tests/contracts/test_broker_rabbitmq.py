@@ -5,6 +5,7 @@ import contextlib
 import re
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
@@ -81,7 +82,7 @@ async def until(question: Callable[[], Awaitable[Any]], seconds: float = SOON) -
     return answer
 
 
-def replaced(url: str, **parts: str) -> str:
+def replaced(url: str, **parts: Any) -> str:
     """Return the URL with user, password, host, port or vhost replaced."""
     split = urlsplit(url)
     has = {"user": split.username, "password": split.password, "host": split.hostname, "port": split.port}
@@ -271,7 +272,81 @@ async def test_under_a_memory_alarm_nothing_is_confirmed_and_a_link_still_releas
     await until(lambda: publisher.publish_baton("after", b"{}", 1), ALARM_SEEN)
 
 
+class Relay:
+    """Stands between an instance and the broker, and plays a host that is gone when told to."""
+
+    def __init__(self, url: str) -> None:
+        self.target = urlsplit(url)
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> str:
+        self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        return replaced(self.target.geturl(), host="127.0.0.1", port=self._server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        self._server.close()
+        self.flowing.set()
+        await asyncio.gather(*self._tasks)
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection(self.target.hostname, self.target.port)
+        self._tasks += [
+            asyncio.create_task(self._pass(reader, there[1])),
+            asyncio.create_task(self._pass(there[0], writer)),
+        ]
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                await self.flowing.wait()
+                writer.write(data)
+            writer.close()
+            await writer.wait_closed()
+
+
+async def test_a_broker_that_does_not_answer_holds_up_a_release_for_a_second_at_most(
+    make: Make, amqp_url: str
+) -> None:
+    relay = Relay(amqp_url)
+    broker = make(await relay.start())
+    try:
+        link = await broker.open_link()
+        assert await broker.publisher().publish_baton("one", b"{}", SOON)
+        await within(SOON, link.events())
+        relay.flowing.clear()
+        started_at = asyncio.get_running_loop().time()
+        assert not await broker.publisher().publish_baton("two", b"{}", 0.1)
+        await link.release()
+        await broker.close()
+        assert asyncio.get_running_loop().time() - started_at < 2.5
+        assert isinstance(await link.events(), LinkLost)
+    finally:
+        await relay.stop()
+
+
 # --- the first hour
+
+
+async def test_a_failure_to_connect_prints_nothing_where_no_logging_is_configured() -> None:
+    program = """
+import asyncio
+from cronexec.adapters.rabbitmq import RabbitMQ
+from cronexec.errors import UnreachableError
+async def main():
+    broker = RabbitMQ(["amqp://127.0.0.1:1/"], namespace="n", connection_name="c")
+    try:
+        await broker.open_link()
+    except UnreachableError as error:
+        print(error.problem)
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "error", "-c", program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    printed, _ = await process.communicate()
+    assert printed.decode() == "nothing listens at 127.0.0.1:1\n"
 
 
 async def test_what_is_wrong_with_a_url_is_said_with_a_remedy_and_without_the_password(
