@@ -46,7 +46,7 @@ async def write_content(
     await _bulk(collections.runs, session, _run_changes(batch, retention))
     await _bulk(collections.job_versions, session, _version_changes(batch))
     await _bulk(collections.jobs, session, _job_changes(batch, retention))
-    await _expire_versions(collections.job_versions, session, batch.jobs, retention)
+    await _bulk(collections.job_versions, session, _expiring_versions(batch.jobs, retention))
     for commands in slices(batch.commands):
         documents = [command_document(command, retention) for command in commands]
         await collections.commands.insert_many(documents, session=session)
@@ -107,13 +107,8 @@ def _job_changes(batch: Batch, retention: timedelta) -> Iterator[Write]:
         yield ReplaceOne({"_id": job.name}, job_document(job, retention), upsert=True)
 
 
-async def _expire_versions(
-    versions: Collection, session: AsyncClientSession, jobs: Sequence[Job], retention: timedelta
-) -> None:
+def _expiring_versions(jobs: Sequence[Job], retention: timedelta) -> Iterator[Write]:
     """Let the history of deleted jobs go together with their tombstones; that of the others is kept."""
     for job in jobs:
         if job.deleted_at is not None:
-            expire_at = job.deleted_at + retention
-            await versions.update_many(
-                {"name": job.name}, {"$set": {"expire_at": expire_at}}, session=session
-            )
+            yield UpdateMany({"name": job.name}, {"$set": {"expire_at": job.deleted_at + retention}})

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from bson import Binary
 from bson.binary import UUID_SUBTYPE
 from pymongo import ReturnDocument
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, OperationFailure
 from pymongo.read_concern import ReadConcern
 
 from cronexec.adapters.mongo_collections import Collections, Document, MongoClient
@@ -26,6 +26,7 @@ from cronexec.adapters.mongo_fence import TERM_ID, FencedWriter, TermSession
 from cronexec.adapters.mongo_indexes import create_indexes
 from cronexec.domain.run import Executor
 from cronexec.domain.term import Term, TermRecord
+from cronexec.log import get_logger
 from cronexec.ports import Batch, Clock
 
 INSERTION_ID = "insertion"
@@ -33,6 +34,8 @@ BLOCKED_AFTER = 0.05  # seconds without an answer: a dead holder's transaction m
 BLOCKED_AGAIN_AFTER = 0.5
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 T = TypeVar("T")
+
+_log = get_logger()
 
 
 class MongoTermStore:
@@ -160,7 +163,10 @@ class MongoTermStore:
         session = (await self._document()).get("session")
         if session is not None:
             former = {"id": Binary(bytes(session), UUID_SUBTYPE)}
-            await self._collections.database.command("killSessions", [former])
+            try:
+                await self._collections.database.command("killSessions", [former])
+            except OperationFailure as error:  # the lock goes away by itself, in a minute or more
+                _log.warning("term.session_not_killed", error=str(error))
 
 
 def _record(document: Document) -> TermRecord:
