@@ -1,7 +1,8 @@
 """What a broker tells of itself and of a namespace's queues over AMQP, for those who look for what is wrong.
 
 Nothing is created: a queue is looked up first, and only one that exists is declared again, as it should be.
-The broker's refusal names a difference; declared with what was named, it names the next. Policies are not told.
+The broker's refusal names a difference; declared with what was named, it names the next. Policies are not
+told.
 """
 
 from collections.abc import Mapping

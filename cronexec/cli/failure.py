@@ -31,11 +31,11 @@ class Failure(click.ClickException):
         super().__init__(message)
         self.exit_code = exit_code  # type: ignore[misc]
         self.document = document
+        self.as_json = False
 
     def show(self, file: Any = None) -> None:
         """Print the sentence, and the document where `--json` was given."""
-        context = click.get_current_context(silent=True)
-        if context is not None and context.meta.get("json"):
+        if self.as_json:
             click.echo(json.dumps({"error": self.document}, ensure_ascii=False))
         click.echo(f"Error: {self.message}", err=True, file=file)
 
@@ -51,8 +51,7 @@ def failure_of(error: CronexecError) -> Failure:
             text = "\n".join(["the document is refused:", *(f"  {each}" for each in error.problems)])
             return Failure(text, REFUSED, document | {"code": "invalid", "problems": problems})
         case RefusedError():
-            field = f" (field {error.field})" if error.field else ""
-            return Failure(f"{error}{field}", REFUSED, document | {"code": error.code, "field": error.field})
+            return Failure(str(error), REFUSED, document | {"code": error.code, "field": error.field})
         case NotYetAppliedError():
             return Failure(
                 str(error), NOT_YET, document | {"code": "not_yet_applied", "id": error.command_id}

@@ -57,7 +57,9 @@ class Nouns(click.Group):
         try:
             return super().invoke(ctx)
         except CronexecError as error:
-            raise failure_of(error) from error
+            failure = failure_of(error)
+            failure.as_json = bool(ctx.meta.get("json"))
+            raise failure from error
 
 
 EPILOG = """\b

@@ -1,0 +1,83 @@
+"""Asks both servers and the namespace, side by side, and has the answers judged."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from cronexec.adapters.mongo_inspection import inspect_database
+from cronexec.adapters.rabbitmq import RabbitMQ
+from cronexec.adapters.rabbitmq_inspection import inspect_broker
+from cronexec.adapters.rabbitmq_topology import Topology
+from cronexec.connection import Connection
+from cronexec.doctor.broker import judge_broker
+from cronexec.doctor.database import judge_clock, judge_database
+from cronexec.doctor.finding import Finding, Level, fail, ok, warn
+from cronexec.doctor.jobs import judge_instances, judge_jobs
+from cronexec.doctor.term import judge_term
+from cronexec.errors import CronexecError, UnreachableError
+from cronexec.settings import Settings
+
+Part = Callable[[Settings, Connection], Awaitable[list[Finding]]]
+
+
+async def examine(settings: Settings, connection: Connection) -> list[Finding]:
+    """Look at everything; returns findings in the order of settings, broker, database, namespace."""
+    parts: tuple[Part, ...] = (_settings, _broker, _database, _namespace)
+    found = await asyncio.gather(*(part(settings, connection) for part in parts))
+    findings: dict[str, Finding] = {}
+    for finding in (each for part in found for each in part):
+        findings.setdefault(finding.message, finding)  # what is in the way of two parts is said once
+    return list(findings.values())
+
+
+async def _settings(settings: Settings, _: Connection) -> list[Finding]:
+    warnings = [warn("settings", text, "Correct or remove it.") for text in settings.warnings]
+    return warnings or [ok("settings", f"namespace {settings.namespace}")]
+
+
+async def _broker(settings: Settings, connection: Connection) -> list[Finding]:
+    if not isinstance(connection.broker, RabbitMQ):
+        return []
+    topology = Topology(settings.namespace, settings.baton_queue_type)
+    try:
+        return list(judge_broker(await inspect_broker(connection.broker, topology), topology))
+    except CronexecError as error:
+        return [_unasked("broker", error)]
+
+
+async def _database(settings: Settings, _: Connection) -> list[Finding]:
+    try:
+        return list(judge_database(await inspect_database(settings.mongo_url, namespace=settings.namespace)))
+    except CronexecError as error:
+        return [_unasked("database", error)]
+
+
+async def _namespace(settings: Settings, connection: Connection) -> list[Finding]:
+    try:
+        return [finding async for finding in _ask_namespace(settings, connection)]
+    except CronexecError as error:
+        return [_unasked("database", error)]
+
+
+async def _ask_namespace(settings: Settings, connection: Connection) -> AsyncIterator[Finding]:
+    store = connection.store
+    now = await store.terms.ping()
+    yield judge_clock(connection.clock.offset)
+    jobs, instances = await asyncio.gather(store.jobs.list(), store.instances.list())
+    alive = [each for each in instances if now - each.beat_at <= settings.instance_lost_after]
+    for finding in (*judge_instances(alive), *judge_jobs(jobs, alive)):
+        yield finding
+    for finding in await _term(settings, connection):
+        yield finding
+
+
+async def _term(settings: Settings, connection: Connection) -> list[Finding]:
+    try:
+        return list(judge_term(await connection.store.terms.read(), settings.baton_lost_after))
+    except UnreachableError as error:  # the database has just answered: what is not there is the namespace
+        return [fail("holder", error.problem, error.remedy)]
+
+
+def _unasked(check: str, error: CronexecError) -> Finding:
+    if isinstance(error, UnreachableError):
+        return Finding(check=check, level=Level.UNREACHABLE, message=error.problem, remedy=error.remedy)
+    return fail(check, str(error), "")
