@@ -5,8 +5,9 @@ application ──start()──▶ Engine (thread + loop) ──▶ Instance ─
             ◀─handlers run on the application's loop, on a handler loop of our own, or in threads: never on the engine's─┘
 ```
 
-`start()` installs no signal handlers, configures no logging, and does not wait for the servers: an application never fails to start because of its
-cron jobs. Nothing is connected at import. A forked child (gunicorn --preload) is no instance until it calls `start()` itself.
+`start()` installs no signal handlers, configures no logging, and does not wait for the servers: an
+application never fails to start because of its cron jobs. Nothing is connected at import. A forked child
+(gunicorn --preload) is no instance until it calls `start()` itself.
 """
 
 import asyncio
@@ -121,17 +122,24 @@ class _Embedded:
     ) -> Callable[[Function], Function]:
         """Declare a job that calls the decorated function, async or not, with a `Run`.
 
-        The schedule is `cron` (with `timezone`, default UTC), `every` ("15m") or `at`; `fields` are those of the job document
-        (`timeout="10m"`, `overlap="skip"`, `params={…}` …). Raises InvalidDocumentError with every wrong field.
+        The schedule is `cron` (with `timezone`, default UTC), `every` ("15m") or `at`; `fields` are those of
+        the job document (`timeout="10m"`, `overlap="skip"`, `params={…}` …). Raises InvalidDocumentError with
+        every wrong field.
         """
         return self._declarations.job(name, cron=cron, every=every, at=at, timezone=timezone, **fields)
 
     def handler(self, name: str) -> Callable[[Function], Function]:
-        """Register the decorated function for jobs that are put by others with `target: {type: handler, name: …}`."""
+        """Register the decorated function for jobs that are put by others with `target.
+
+        {type: handler, name: …}`.
+        """
         return self._declarations.handler(name)
 
     def health(self) -> Health:
-        """Return what this instance knows of itself and of the schedule; asks nobody, never raises once started."""
+        """Return what this instance knows of itself and of the schedule.
+
+        Asks nobody, never raises once started.
+        """
         return self._started().instance.health()
 
     def _started(self) -> _Assembly:
@@ -200,7 +208,10 @@ class Cronexec(_Embedded):
             return finished
 
     def _at_exit(self) -> None:
-        """Give the baton back when the interpreter ends without `stop`; bounded, because somebody waits for the exit."""
+        """Give the baton back when the interpreter ends without `stop`.
+
+        Bounded, because somebody waits for the exit.
+        """
         if self._engine.is_running:
             try:
                 self._engine.call(self._close(0.0), EXIT_TIMEOUT)
@@ -252,5 +263,3 @@ class AsyncCronexec(_Embedded):
 
     async def _call(self, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
         return await self._engine.call_async(work(self._started().client))
-
-

@@ -1,6 +1,7 @@
 """The client: what any instance, the CLI and the web page may ask of a namespace, whoever holds the baton.
 
-Changes are commands: sent to the durable command queue, applied by the holder, answered. Reads go to the database directly and need no holder.
+Changes are commands: sent to the durable command queue, applied by the holder, answered. Reads go to the
+database directly and need no holder.
 """
 
 import asyncio
@@ -74,7 +75,10 @@ class Jobs:
         if_version: int | None = None,
         declared: bool = False,
     ) -> Mapping[str, Any]:
-        """Create or update a job. Raises InvalidDocumentError before anything is sent, with every wrong field."""
+        """Create or update a job.
+
+        Raises InvalidDocumentError before anything is sent, with every wrong field.
+        """
         job = document if isinstance(document, JobDocument) else JobDocument.parse(document)
         command = PutJob(job=job, if_version=if_version, declared=declared, **self._commands.identity())
         return await self._commands.send(command)
@@ -128,7 +132,10 @@ class Runs:
         return await self._store.runs.get(run_id)
 
     async def cancel(self, run_id: str) -> Mapping[str, Any]:
-        """Cancel a run, wherever it is: a queued one at once, a running one as soon as its executor sees the mark."""
+        """Cancel a run, wherever it is.
+
+        A queued one at once, a running one as soon as its executor sees the mark.
+        """
         return await self._commands.send(CancelRun(run=run_id, **self._commands.identity()))
 
 
@@ -157,14 +164,17 @@ class Baton:
         return await self._commands.send(ReleaseBaton(**self._commands.identity()))
 
     async def reinsert(self) -> str:
-        """Insert a baton. Safe at any time: a holder discards what it does not need. Returns the message's id."""
+        """Insert a baton.
+
+        Safe at any time: a holder discards what it does not need. Returns the message's id.
+        """
         message_id = uuid.uuid4().hex
         body = json.dumps({"baton": "cronexec", "inserted_by": self._commands.issued_by, "why": "by hand"})
         publisher = self._broker.publisher()
         if not await publisher.publish_baton(message_id, body.encode(), INSERTION_TIMEOUT):
             raise RefusedError(
                 "unconfirmed",
-                f"the broker did not confirm the baton within {INSERTION_TIMEOUT:g} s: it may have a memory or disk alarm",
+                f"the broker did not confirm the baton within {INSERTION_TIMEOUT:g} s: it may have an alarm",
             )
         return message_id
 

@@ -1,4 +1,7 @@
-"""A connection to a namespace: the two servers behind their ports, made from settings. What instances and the CLI have in common."""
+"""A connection to a namespace.
+
+The two servers behind their ports, made from settings. What instances and the CLI have in common.
+"""
 
 import ssl
 from dataclasses import dataclass
@@ -49,7 +52,10 @@ class Connection:
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
-    """Return the TLS context that the settings ask for; raises SettingsError for a file that cannot be used."""
+    """Return the TLS context that the settings ask for.
+
+    Raises SettingsError for a file that cannot be used.
+    """
     if settings.amqp_ca_file is None and settings.amqp_cert_file is None:
         return None
     try:

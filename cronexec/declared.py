@@ -1,4 +1,7 @@
-"""Jobs declared in code: collected by the decorator, put when the application starts, only if they differ from what is there."""
+"""Jobs declared in code.
+
+Collected by the decorator, put when the application starts, only if they differ from what is there.
+"""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -42,14 +45,19 @@ class Declarations:
     ) -> Callable[[Function], Function]:
         """Declare a job whose target is the decorated function; `fields` are those of the job document.
 
-        Raises InvalidDocumentError with every wrong field, and SettingsError for a name that is declared twice.
+        Raises InvalidDocumentError with every wrong field, and SettingsError for a name that is declared
+        twice.
         """
         if name in self.documents:
-            raise SettingsError(f"the job {name} is declared twice in this application: give one of them another name")
+            raise SettingsError(
+                f"the job {name} is declared twice in this application: give one of them another name"
+            )
         schedule = {"cron": cron, "every": every, "at": at, "timezone": timezone}
         given = {key: value for key, value in schedule.items() if value is not None}
         target = {"type": "handler", "name": name}
-        self.documents[name] = JobDocument.parse({"name": name, "schedule": given, "target": target, **fields})
+        self.documents[name] = JobDocument.parse(
+            {"name": name, "schedule": given, "target": target, **fields}
+        )
         return self.handler(name)
 
     async def put_all(self, client: Client, log: Log) -> None:
@@ -68,7 +76,7 @@ class Declarations:
         there = {job.name: job for job in await client.jobs.list()}
         for name, document in self.documents.items():
             job = there.get(name)
-            if job is not None and job.document == document and job.declared:
+            if job is not None and job.document.to_json() == document.to_json() and job.declared:
                 continue
             try:
                 result = await client.jobs.put(document, declared=True)

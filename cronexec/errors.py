@@ -1,7 +1,8 @@
 """What can go wrong, named for what the caller can do about it.
 
-Errors of drivers (pika, pymongo, aiohttp) stop at the adapters and leave them as one of these, with the driver's error as `__cause__`.
-Every message is a sentence for people; what a program needs is in the attributes.
+Errors of drivers (pika, pymongo, aiohttp) stop at the adapters and leave them as one of these, with the
+driver's error as `__cause__`. Every message is a sentence for people; what a program needs is in the
+attributes.
 """
 
 from collections.abc import Sequence
@@ -62,7 +63,7 @@ class NotYetAppliedError(CronexecError):
 
     def __init__(self, command_id: str, waited: float) -> None:
         super().__init__(
-            f"no holder answered within {waited:g} s: the command {command_id} is in the queue and will be applied "
+            f"no holder answered within {waited:g} s: the command {command_id} is in the queue, and applied "
             "as soon as there is a holder; 'cronexec baton status' shows who holds the baton"
         )
         self.command_id = command_id

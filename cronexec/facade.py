@@ -1,6 +1,7 @@
-"""`cron.jobs` and `cron.runs` as applications see them: the client's calls, carried over to the engine's loop and back.
+"""`cron.jobs` and `cron.runs` as applications see them: the client's calls, carried to the engine and back.
 
-From a synchronous application they wait in the calling thread, from an asynchronous one they are awaited; nothing else differs.
+From a synchronous application they wait in the calling thread, from an asynchronous one they are awaited;
+nothing else differs.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -29,7 +30,10 @@ class AsyncCall(Protocol):
 
 
 class SyncJobs:
-    """The namespace's jobs. Changes raise RefusedError, NotYetAppliedError or UnreachableError; documents InvalidDocumentError."""
+    """The namespace's jobs.
+
+    Changes raise RefusedError, NotYetAppliedError or UnreachableError; documents InvalidDocumentError.
+    """
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -46,7 +50,9 @@ class SyncJobs:
     def resume(self, name: str) -> Result:
         return self._call(lambda client: client.jobs.resume(name))
 
-    def trigger(self, name: str, *, params: Mapping[str, Any] | None = None, key: str | None = None) -> Result:
+    def trigger(
+        self, name: str, *, params: Mapping[str, Any] | None = None, key: str | None = None
+    ) -> Result:
         return self._call(lambda client: client.jobs.trigger(name, params=params, key=key))
 
     def list(self) -> list[Job]:

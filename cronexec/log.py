@@ -1,7 +1,7 @@
 """Log events: constant dotted names with fields (`baton.acquired`, `run.claimed`, `term.ended reason=…`).
 
-The library only binds loggers; an application that embeds cronexec configures structlog or not, as it likes. `configure` is for
-processes of our own (`cronexec serve`, `cronexec dev`).
+The library only binds loggers; an application that embeds cronexec configures structlog or not, as it likes.
+`configure` is for processes of our own (`cronexec serve`, `cronexec dev`).
 """
 
 import logging
@@ -20,7 +20,10 @@ def get_logger(**fields: Any) -> Log:
 
 
 def configure(*, level: str = "info", fmt: str = "auto") -> None:
-    """Write events to standard error: `console` for people, `json` for programs, `auto` by whether it is a terminal."""
+    """Write events to standard error.
+
+    `console` for people, `json` for programs, `auto` by whether it is a terminal.
+    """
     as_json = fmt == "json" or (fmt == "auto" and not sys.stderr.isatty())
     renderer: Any = (
         structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(pad_event_to=28)

@@ -11,14 +11,14 @@ from pathlib import Path
 import click
 
 from cronexec.cli.documents import CrontabOptions, read_files
-from cronexec.cli.main import REFUSED, UNREACHABLE, USAGE, Failure
+from cronexec.cli.failure import REFUSED, UNREACHABLE, USAGE, Failure
+from cronexec.cli.output import Length
 from cronexec.cli.session import DRIVERS
 from cronexec.dev.development import Development, DevelopmentError, Plan
 from cronexec.dev.devfile import DevFile, DevFileError
 from cronexec.dev.directory import DataDirectory, DataDirectoryError
 from cronexec.dev.errors import MissingServerError, ServerStartError
 from cronexec.dev.watch import Watch, WatchOptions
-from cronexec.domain.duration import parse_duration
 from cronexec.domain.job import JobDocument
 from cronexec.errors import InvalidDocumentError
 
@@ -31,21 +31,10 @@ EXIT_CODES: tuple[tuple[type[Exception], int, str], ...] = (
 )
 
 
-class _Length(click.ParamType):
-    """A length of time such as 20s, longer than none."""
-
-    name = "length"
-
-    def convert(
-        self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        if isinstance(value, timedelta):
-            return value
-        try:
-            length = parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        return length or self.fail("it must be longer than 0", param, ctx)
+def _check_length(_: click.Context, __: click.Parameter, length: timedelta | None) -> timedelta | None:
+    if length is not None and not length:
+        raise click.BadParameter("it must be longer than 0.")
+    return length
 
 
 @click.command(short_help="Run everything on this machine: private servers and several instances.")
@@ -57,7 +46,8 @@ class _Length(click.ParamType):
 )
 @click.option(
     "--kill-holder-every",
-    type=_Length(),
+    type=Length(),
+    callback=_check_length,
     metavar="LENGTH",
     help="Kill (-9) the holder this often, as in 20s; it is started again.",
 )
@@ -91,7 +81,12 @@ class _Length(click.ParamType):
     help="A line every few seconds, as without a terminal, in place of the view.",
 )
 @click.option(
-    "--for", "stop_after", type=_Length(), metavar="LENGTH", help="Stop by itself after this long, as in 30s."
+    "--for",
+    "stop_after",
+    type=Length(),
+    callback=_check_length,
+    metavar="LENGTH",
+    help="Stop by itself after this long, as in 30s.",
 )
 @click.pass_context
 def dev(

@@ -123,7 +123,7 @@ def _put(command: PutJob, situation: Situation) -> Effects:
     known = situation.jobs.get(document.name)
     old = known if known is not None and known.deleted_at is None else None
     _check_version(command.if_version, old, document.name)
-    if old is not None and old.document == document and old.declared == command.declared:
+    if old is not None and old.document.to_json() == document.to_json() and old.declared == command.declared:
         return Effects(reply=_job_reply(command, old, situation, changed=False))
     job = Job(
         document=document,

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 
@@ -56,6 +57,7 @@ ALLOWED_MOVES: Mapping[RunState, frozenset[RunState]] = {
 }
 
 
+@cache
 def sources_of(state: RunState) -> tuple[RunState, ...]:
     """Return the states from which `state` may be reached, in the order of the enum."""
     return tuple(source for source in RunState if state in ALLOWED_MOVES[source])

@@ -1,7 +1,8 @@
 """One attempt of a run on this instance: from the committed start to the outcome.
 
-Whatever ends it early (timeout, cancel, shutdown) decides the outcome first and then cancels the target, which ends what it started as far as its
-kind can be ended. The first such reason wins; a target that finishes by itself before it is cancelled keeps its own outcome.
+Whatever ends it early (timeout, cancel, shutdown) decides the outcome first and then cancels the target,
+which ends what it started as far as its kind can be ended. The first such reason wins; a target that finishes
+by itself before it is cancelled keeps its own outcome.
 """
 
 import asyncio
@@ -69,7 +70,9 @@ class Attempt:
     def end(self, outcome: Outcome) -> None:
         """Cancel the target; unless it ends by itself right now, `outcome` is how the attempt ended."""
         if self._ending is None:
-            self._ending = self.outcome = outcome  # a task that is cancelled before its first step runs nothing
+            self._ending = self.outcome = (
+                outcome  # a task that is cancelled before its first step runs nothing
+            )
             self._task.cancel()
 
     async def _run(self) -> None:
@@ -77,7 +80,7 @@ class Attempt:
             self.outcome = await self._targets.execute(self._execution)
         except asyncio.CancelledError:
             self.outcome = self._ending or self.outcome
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  whatever a target does, the attempt has an outcome
             self._log.exception("run.target_crashed", run=self.run.id)
             self.outcome = Outcome(state=RunState.FAILED, error=f"{type(error).__name__}: {error}")
         if self.outcome.output is None:

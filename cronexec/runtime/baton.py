@@ -1,9 +1,10 @@
 """The baton keeper: holds one baton, renews it before the broker can take it away, and discards duplicates.
 
-Brokers end a delivery that stays unacked too long (`consumer_timeout`, 30 minutes by default), and count redeliveries towards a limit.
-A renewal avoids both: publish a fresh baton, wait until it is delivered to us (single active consumer: nobody else can get it),
-then ack the old one. So at every moment at least one baton exists. Whatever arrives while one is in hand replaces it: inserting a
-baton is safe at any time, and a duplicate costs one ack.
+Brokers end a delivery that stays unacked too long (`consumer_timeout`, 30 minutes by default), and count
+redeliveries towards a limit. A renewal avoids both: publish a fresh baton, wait until it is delivered to us
+(single active consumer: nobody else can get it), then ack the old one. So at every moment at least one baton
+exists. Whatever arrives while one is in hand replaces it: inserting a baton is safe at any time, and a
+duplicate costs one ack.
 """
 
 import asyncio
@@ -64,7 +65,10 @@ class BatonKeeper:
             self._log.warning("baton.duplicate_discarded", duplicates=self.duplicates)
 
     async def run(self) -> None:
-        """Renew at every interval; at once when this baton has been redelivered, which counts towards the broker's limit."""
+        """Renew at every interval.
+
+        At once when this baton has been redelivered, which counts towards the broker's limit.
+        """
         if not self._held.redelivered:
             await asyncio.sleep(self._interval)
         while self._guard.holds():
@@ -75,7 +79,9 @@ class BatonKeeper:
         message_id = uuid.uuid4().hex
         backoff = Backoff(first=0.5, most=min(30.0, self._interval))
         while not await self._publish(message_id):
-            self._log.warning("baton.renewal_unconfirmed", why="the broker did not confirm: alarm, or blocked")
+            self._log.warning(
+                "baton.renewal_unconfirmed", why="the broker did not confirm: alarm, or blocked"
+            )
             await asyncio.sleep(backoff.next())
             message_id = uuid.uuid4().hex
         if await self._arrived.wait(DELIVERY_TIMEOUT):

@@ -6,9 +6,10 @@
         └────────── backoff, full jitter ◀─────────┴─ database gone ◀─────┘
 ```
 
-It consumes only while the database answers, so that the broker never hands the baton to an instance that cannot hold it. When the schedule
-is silent it comes back on a fresh connection, declares the queues again, and inserts a baton: at most one insertion per `baton_lost_after` in
-the whole namespace. Inserting too many is harmless, inserting none would be a standstill.
+It consumes only while the database answers, so that the broker never hands the baton to an instance that
+cannot hold it. When the schedule is silent it comes back on a fresh connection, declares the queues again,
+and inserts a baton: at most one insertion per `baton_lost_after` in the whole namespace. Inserting too many
+is harmless, inserting none would be a standstill.
 """
 
 import asyncio
@@ -70,7 +71,10 @@ class Candidate:
             self.holder.guard.end("stopping")
 
     def end_term(self, reason: str) -> None:
-        """End the term from outside the loop (the watchdog); also takes the link down, so that the baton moves on."""
+        """End the term from outside the loop (the watchdog).
+
+        Also takes the link down, so that the baton moves on.
+        """
         holder, link = self.holder, self._link
         if holder is not None:
             holder.guard.end(reason)
@@ -78,7 +82,10 @@ class Candidate:
             link.sever()
 
     async def _compete(self, backoff: Backoff) -> bool:
-        """Spend the life of one link. Returns whether it ended well, so that no pause is needed before the next."""
+        """Spend the life of one link.
+
+        Returns whether it ended well, so that no pause is needed before the next.
+        """
         await self._context.store.terms.ping()
         self._link = link = await self._context.broker.open_link()
         self.problem = None

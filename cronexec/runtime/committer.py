@@ -1,7 +1,8 @@
 """The committer: performs the fenced writes of one term, one at a time, and keeps its guard's lease.
 
-An answer that is lost means *maybe*: the term document is read again, and its sequence number says whether the write happened; only if it did
-not is the same decision written once more, with the same epoch and seq. Nothing is ever decided anew because an answer was lost.
+An answer that is lost means *maybe*: the term document is read again, and its sequence number says whether
+the write happened; only if it did not is the same decision written once more, with the same epoch and seq.
+Nothing is ever decided anew because an answer was lost.
 """
 
 import asyncio
@@ -29,7 +30,8 @@ class Committer:
         """Write `batch`; afterwards `term` has the new seq, watermark and revision.
 
         Raises:
-            TermLostError: the term is over (the guard knows), and nothing of the batch was written or it does not matter any more.
+            TermLostError: the term is over (the guard knows), and nothing of the batch was written or it does
+            not matter any more.
             DuplicateEntryError: some entries are in the ledger already; nothing was written.
             UnwritableError: the database refuses the content for good; nothing was written.
         """
@@ -41,7 +43,9 @@ class Committer:
             try:
                 self.term = await self._terms.commit(self.term, batch)
             except (UnclearCommitError, UnreachableError) as error:
-                self._log.warning("term.commit_unclear", epoch=self.term.epoch, seq=self.term.seq, error=str(error))
+                self._log.warning(
+                    "term.commit_unclear", epoch=self.term.epoch, seq=self.term.seq, error=str(error)
+                )
                 if await self._was_applied(batch):
                     return
                 await asyncio.sleep(backoff.next())
@@ -53,7 +57,10 @@ class Committer:
                 return
 
     async def _was_applied(self, batch: Batch) -> bool:
-        """Read whether the write whose answer was lost has happened. Raises TermLostError when the term has moved on."""
+        """Read whether the write whose answer was lost has happened.
+
+        Raises TermLostError when the term has moved on.
+        """
         try:
             record = await self._terms.read()
         except UnreachableError:

@@ -1,11 +1,13 @@
-"""The dispatcher: starts queued runs on this instance, in groups, and sees each of them through to its outcome.
+"""The dispatcher: starts queued runs on this instance, in groups, and sees each through to its outcome.
 
-It belongs to the instance and outlives terms. What is *queued* here belongs to the term that offered it and is dropped with it; what is *started*
-belongs to the instance and goes on. Between the two lies the start: one compare-and-set for a group no larger than what can begin at once,
-committed by a majority before any target begins. When its answer is lost it is asked again (the group's token makes that idempotent); when
-the term has ended by the time it is answered, the runs are given back, because nothing of them has begun.
+It belongs to the instance and outlives terms. What is *queued* here belongs to the term that offered it and
+is dropped with it; what is *started* belongs to the instance and goes on. Between the two lies the start: one
+compare-and-set for a group no larger than what can begin at once, committed by a majority before any target
+begins. When its answer is lost it is asked again (the group's token makes that idempotent); when the term has
+ended by the time it is answered, the runs are given back, because nothing of them has begun.
 
-Places are limited for each pool (threads, coroutines, processes, connections); runs beyond them wait, live slots before catch-ups.
+Places are limited for each pool (threads, coroutines, processes, connections); runs beyond them wait, live
+slots before catch-ups.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """The engine: a thread with an event loop of its own, in which everything of cronexec runs.
 
-User code never runs on it, so nothing that an application does to its own loop or threads can stall the baton, the tick or the
-commands. A forked child has no engine until it starts one: threads do not survive a fork, and an engine knows the process that made it.
+User code never runs on it, so nothing that an application does to its own loop or threads can stall the
+baton, the tick or the commands. A forked child has no engine until it starts one: threads do not survive a
+fork, and an engine knows the process that made it.
 """
 
 import asyncio
@@ -72,5 +73,3 @@ class Engine:
         if self._thread is not threading.current_thread():
             self._thread.join(timeout)
         self._loop = None
-
-

@@ -1,9 +1,10 @@
 """The guard of a term: the one place that says whether this instance may still act as the holder.
 
-It is asked before every claim and every start, and it is told by everybody who learns otherwise: the link (connection, channel or consumer gone),
-the fence (another epoch), the watchdog (the event loop stands still), the stop of the instance. The first reason wins. It also ends
-by itself, when no fenced write was acknowledged for `lease` on the monotonic clock: a process that was stopped and continued finds its
-lease over before it does anything (invariant I5).
+It is asked before every claim and every start, and it is told by everybody who learns otherwise: the link
+(connection, channel or consumer gone), the fence (another epoch), the watchdog (the event loop stands still),
+the stop of the instance. The first reason wins. It also ends by itself, when no fenced write was acknowledged
+for `lease` on the monotonic clock: a process that was stopped and continued finds its lease over before it
+does anything (invariant I5).
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """The heart: tells the others that this instance lives, and this instance whether they can still believe it.
 
-A beat is a counter that rises; observers time its changes on their own clocks. The instance itself counts from the start of its last acknowledged
-beat: once that is longer ago than `instance_lost_after`, others may have abandoned its runs, and it starts nothing any more.
+A beat is a counter that rises; observers time its changes on their own clocks. The instance itself counts
+from the start of its last acknowledged beat: once that is longer ago than `instance_lost_after`, others may
+have abandoned its runs, and it starts nothing any more.
 """
 
 import asyncio
@@ -55,7 +56,9 @@ class Heart:
         await self._context.store.instances.beat(self._record)
         self._beaten_at = started_at
         if abs(offset_ms) > 1000:  # noqa: PLR2004  a second, in ms
-            self._context.log.warning("clock.offset", offset_ms=round(offset_ms), why="the database's clock counts")
+            self._context.log.warning(
+                "clock.offset", offset_ms=round(offset_ms), why="the database's clock counts"
+            )
 
     async def run(self) -> None:
         """Beat for ever; a beat that fails is tried again soon."""

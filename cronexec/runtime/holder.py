@@ -1,13 +1,14 @@
 """One term, from the first baton to the last ack.
 
 ```
-baton delivered ─▶ raise the epoch ─▶ adopt (first fenced write) ─▶ read what changed ─▶ tick, tick, tick … ─▶ end
+baton delivered ─▶ raise the epoch ─▶ adopt (first fenced write) ─▶ read what changed ─▶ tick, tick … ─▶ end
                      majority          queued runs get my epoch      jobs, unsettled runs
 ```
 
-The term ends at the first doubt (invariant I5): the guard is told by the link, the fence, the watchdog, a crashed part, or whoever wants the
-baton handed over. Then, and always in this order: nothing more is claimed or started; what is queued is forgotten (the ledger has it, the next
-holder adopts it); the baton goes back, in good order when the link is healthy, by closing the connection otherwise. What runs, runs on.
+The term ends at the first doubt (invariant I5): the guard is told by the link, the fence, the watchdog, a
+crashed part, or whoever wants the baton handed over. Then, and always in this order: nothing more is claimed
+or started; what is queued is forgotten (the ledger has it, the next holder adopts it); the baton goes back,
+in good order when the link is healthy, by closing the connection otherwise. What runs, runs on.
 """
 
 import asyncio
@@ -36,7 +37,10 @@ LAST_TICK_TIMEOUT = 1.0
 
 
 class Holder:
-    """Holds one term. Made when a baton has arrived; `hold` returns when the term is over, with the reason."""
+    """Holds one term.
+
+    Made when a baton has arrived; `hold` returns when the term is over, with the reason.
+    """
 
     def __init__(
         self,
@@ -107,7 +111,9 @@ class Holder:
         term = await self._context.store.terms.raise_epoch(self._context.executor)
         self.guard.renew(started_at)
         lag = (self._context.clock.now() - term.watermark).total_seconds()
-        self._context.log.info("term.began", epoch=term.epoch, watermark=term.watermark.isoformat(), lag_s=round(lag, 3))
+        self._context.log.info(
+            "term.began", epoch=term.epoch, watermark=term.watermark.isoformat(), lag_s=round(lag, 3)
+        )
         return term
 
     async def _serve(self, term: Term) -> list[Service]:
@@ -161,7 +167,10 @@ class Holder:
         return unsettled
 
     async def _adopt(self, unsettled: Sequence[Run], scheduler: Scheduler, reaper: Reaper) -> None:
-        """Continue the runs that are there already: those running elsewhere are watched, queued ones are ours now."""
+        """Continue the runs that are there already.
+
+        Those running elsewhere are watched, queued ones are ours now.
+        """
         running = [run for run in unsettled if run.state is RunState.RUNNING]
         for run in running:
             self._occupancy.occupy(run)
@@ -189,7 +198,10 @@ class Holder:
         )
 
     def _take_back(self, run: Run, scheduler: Scheduler) -> None:
-        """Adopt a run that was given back unstarted: the next fenced write does, and then it joins its job's line."""
+        """Adopt a run that was given back unstarted.
+
+        The next fenced write does, and then it joins its job's line.
+        """
         scheduler.settled(run.id)
         scheduler.submit(returned=[run.id])
 

@@ -1,9 +1,10 @@
 """The inbox: commands on their way from the queue into a fenced write, and their replies on the way back.
 
-Order is the queue's order; a command is applied once for each id: one whose id is in the audit log gets its recorded reply again. What cannot be
-parsed, or is not valid, is answered where that is possible and moved to the rejected queue with the reason before it is acked: a message
-is acked only when its effect, its reply or its rejection is safe. A command of a newer schema stays unacked in the hands of
-this holder, and so returns to the queue with its term, for a newer one.
+Order is the queue's order; a command is applied once for each id: one whose id is in the audit log gets its
+recorded reply again. What cannot be parsed, or is not valid, is answered where that is possible and moved to
+the rejected queue with the reason before it is acked: a message is acked only when its effect, its reply or
+its rejection is safe. A command of a newer schema stays unacked in the hands of this holder, and so returns
+to the queue with its term, for a newer one.
 """
 
 import asyncio
@@ -41,7 +42,10 @@ class Received:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """Commands ready to be applied in order, with the ledger entries they name; `repeated` have been answered before."""
+    """Commands ready to be applied in order, with the ledger entries they name.
+
+    `repeated` have been answered before.
+    """
 
     commands: Sequence[Received]
     runs: Mapping[str, Run]
@@ -101,12 +105,18 @@ class Inbox:
         self._waiting.extendleft(reversed(commands))
 
     def put_back_singly(self, commands: Sequence[Received]) -> None:
-        """Return commands that could not be written together: each goes into a write of its own, so that the culprit is known."""
+        """Return commands that could not be written together.
+
+        Each goes into a write of its own, so that the culprit is known.
+        """
         self.put_back(commands)
         self._singly = len(commands)
 
     def answer(self, answered: Sequence[tuple[Received, Mapping[str, Any]]]) -> None:
-        """Ack commands whose replies are recorded, and send these; a reply that is lost is given again when asked."""
+        """Ack commands whose replies are recorded, and send these.
+
+        A reply that is lost is given again when asked.
+        """
         if not answered:
             return
         self._link.ack_commands([received.arrived.tag for received, _ in answered])

@@ -7,8 +7,9 @@ Instance ── Candidate ── Holder ── Scheduler, BatonKeeper, Reaper, I
    └──────── Heart, Watchdog
 ```
 
-Stopping: the baton first, so that the next holder decides the next slot; then what runs here finishes, up to `shutdown_grace`; what remains
-is recorded `abandoned reason=shutdown`; outcomes are flushed; the heartbeat goes last, because a draining instance is alive (invariant I8).
+Stopping: the baton first, so that the next holder decides the next slot; then what runs here finishes, up to
+`shutdown_grace`; what remains is recorded `abandoned reason=shutdown`; outcomes are flushed; the heartbeat
+goes last, because a draining instance is alive (invariant I8).
 """
 
 import asyncio
@@ -111,7 +112,10 @@ class Instance:
             self._competing.start()
 
     async def _prepare(self) -> None:
-        """Make what is missing in the database, however long it takes until it answers; the creator inserts the first baton."""
+        """Make what is missing in the database, however long it takes until it answers.
+
+        The creator inserts the first baton.
+        """
         backoff = Backoff()
         said = ""
         while True:
@@ -130,7 +134,10 @@ class Instance:
                 return
 
     async def stop(self, grace: float) -> bool:
-        """Hand over, finish what runs within `grace` seconds, record the rest. Returns whether nothing was cut off."""
+        """Hand over, finish what runs within `grace` seconds, record the rest.
+
+        Returns whether nothing was cut off.
+        """
         self._draining = True
         self.candidate.stop()
         if self._competing is not None:
@@ -207,7 +214,7 @@ class Instance:
 
 
 def _places(settings: Settings) -> dict[str, int]:
-    """Return how many runs of each pool may run at once on this instance (`Targets.pool_of` names the pools)."""
+    """Return how many runs of each pool (`Targets.pool_of`) may run at once on this instance."""
     return {
         "handlers": settings.max_running_handlers,
         "async_handlers": settings.max_running_async_handlers,

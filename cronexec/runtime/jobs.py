@@ -1,7 +1,9 @@
-"""The job table: every instance's copy of the jobs and of the plan, kept warm on standbys so that a takeover reads only what changed.
+"""The job table: every instance's copy of the jobs and of the plan.
 
-What it knows is bounded by `revision`, the one it last *queried*: the next query asks for everything above it, from the primary with a
-majority. It follows the holder's watermark, never leads it.
+Standbys keep theirs warm, so that a takeover reads only what changed.
+
+What it knows is bounded by `revision`, the one it last *queried*: the next query asks for everything above
+it, from the primary with a majority. It follows the holder's watermark, never leads it.
 """
 
 import asyncio

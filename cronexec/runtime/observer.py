@@ -1,8 +1,11 @@
-"""The observer: every instance's view of the term, once a second. It keeps the job table warm, and notices a silent schedule.
+"""The observer: every instance's view of the term, once a second.
 
-*Liveness* is the term document's `seq` changing, timed by the observer's own monotonic clock; an idle holder still commits once a second. A
-seq that stands still for `baton_lost_after` means that no one holds: the baton may be lost. A seq that moves while the watermark falls
-behind means a holder that lives and decides nothing: it is deposed by compare-and-set on what was seen.
+It keeps the job table warm, and notices a silent schedule.
+
+*Liveness* is the term document's `seq` changing, timed by the observer's own monotonic clock; an idle holder
+still commits once a second. A seq that stands still for `baton_lost_after` means that no one holds: the baton
+may be lost. A seq that moves while the watermark falls behind means a holder that lives and decides nothing:
+it is deposed by compare-and-set on what was seen.
 """
 
 import asyncio
@@ -18,7 +21,10 @@ OBSERVE_INTERVAL = 1.0
 
 
 class Observer:
-    """`record` is the last reading, None before the first. `silence` wakes whoever waits for the schedule to be silent."""
+    """`record` is the last reading, None before the first.
+
+    `silence` wakes whoever waits for the schedule to be silent.
+    """
 
     def __init__(self, context: Context, table: JobTable) -> None:
         self._context = context

@@ -1,8 +1,9 @@
 """The reaper: what becomes of runs that other instances execute, as far as the holder must know.
 
-A run that was started elsewhere (by the holder before this one) goes on there. The reaper looks once a second whether it is settled, so that
-the next run of its job may start; takes back one that was given back unstarted; and abandons the runs of an instance whose heartbeat stood
-still for `instance_lost_after`, counted only while heartbeats could be read: an outage of the database kills nobody.
+A run that was started elsewhere (by the holder before this one) goes on there. The reaper looks once a second
+whether it is settled, so that the next run of its job may start; takes back one that was given back
+unstarted; and abandons the runs of an instance whose heartbeat stood still for `instance_lost_after`, counted
+only while heartbeats could be read: an outage of the database kills nobody.
 """
 
 import asyncio
@@ -19,7 +20,10 @@ LOOK_INTERVAL = 1.0
 
 
 class Reaper:
-    """Belongs to one term. `on_settled` and `on_returned` are told what became of runs; `submit` takes abandonments."""
+    """Belongs to one term.
+
+    `on_settled` and `on_returned` are told what became of runs; `submit` takes abandonments.
+    """
 
     def __init__(
         self,
@@ -68,10 +72,14 @@ class Reaper:
 
     def _abandon_lost(self) -> None:
         now = self._context.clock.monotonic()
-        lost = [run for run in self._foreign.values() if run.executor and self._beats.lost(run.executor.id, now)]
+        lost = [
+            run for run in self._foreign.values() if run.executor and self._beats.lost(run.executor.id, now)
+        ]
         if not lost:
             return
-        self._context.log.error("run.abandoned", runs=[run.id for run in lost][:20], count=len(lost), reason="instance_lost")
+        self._context.log.error(
+            "run.abandoned", runs=[run.id for run in lost][:20], count=len(lost), reason="instance_lost"
+        )
         at = self._context.clock.now()
         self._submit([_abandonment(run, at) for run in lost])
 
@@ -112,7 +120,7 @@ class Heartbeats:
         self._seen.clear()
 
     def lost(self, executor_id: str, now: float) -> bool:
-        """Whether the instance's heartbeat stood still for too long, or has not been there at all for as long."""
+        """Whether the instance's heartbeat stood still, or was not there at all, for too long."""
         if self._since is None:
             return False
         _, changed_at = self._seen.get(executor_id, (0, self._since))

@@ -1,7 +1,8 @@
-"""The recorder: writes what executors know (outcomes and progress) into the ledger, in bulk, until the database has it.
+"""The recorder: writes what executors know into the ledger, in bulk, until the database has it.
 
-It belongs to the instance, not to a term: an outcome is a compare-and-set on (run, attempt, token), so it is right whoever holds the baton by
-now, and however late it comes. A database that is away delays outcomes and loses none while the process lives.
+It belongs to the instance, not to a term: an outcome is a compare-and-set on (run, attempt, token), so it is
+right whoever holds the baton by now, and however late it comes. A database that is away delays outcomes and
+loses none while the process lives.
 """
 
 import asyncio

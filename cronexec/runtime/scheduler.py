@@ -1,14 +1,19 @@
-"""The scheduler: the tick of one term. Everything that the holder decides goes through it, and is written in one fenced transaction a tick.
+"""The scheduler: the tick of one term.
+
+Everything that the holder decides goes through it, and is written in one fenced transaction a tick.
 
 ```
 wait (next slot | a command | something settled | one second)
-  └▶ complete the plan ─▶ decide: slots due up to `until`, then commands ─▶ one fenced write ─▶ start, ack, reply ─▶ next slots
+  └▶ complete the plan ─▶ decide: slots up to `until`, then commands ─▶ one fenced write ─▶ start, ack, reply
 ```
 
-- Nothing starts before its claim is committed by a majority. What arrives while a write is in flight travels together in the next.
-- Slots are decided before commands, so that a changed job's old version has accounted for everything up to the change (I1).
-- A large catch-up is cut into several writes in the order of time, with no job change in between. The watermark then stays below what is
-  undecided; what was written beyond it is found again by `RunStore.beyond` should the term end half-way.
+- Nothing starts before its claim is committed by a majority. What arrives while a write is in flight travels
+  together in the next.
+- Slots are decided before commands, so that a changed job's old version has accounted for everything up to
+  the change (I1).
+- A large catch-up is cut into several writes in the order of time, with no job change in between. The
+  watermark then stays below what is undecided; what was written beyond it is found again by `RunStore.beyond`
+  should the term end half-way.
 - An idle holder commits once a second: its `seq` is the sign of life that standbys watch.
 """
 
@@ -106,7 +111,10 @@ class Scheduler:
         self.on_adopted: Callable[[list[str]], Awaitable[None]] | None = None
 
     def submit(self, settles: Iterable[Settle] = (), *, returned: Iterable[str] = ()) -> None:
-        """Have the next fenced write carry these: moves of runs, and the adoption of runs that came back unstarted."""
+        """Have the next fenced write carry these.
+
+        Moves of runs, and the adoption of runs that came back unstarted.
+        """
         self._settles.extend(settles)
         self._returned.extend(returned)
         self._wake.set()
@@ -182,7 +190,9 @@ class Scheduler:
         for received in prepared.commands:
             try:
                 effects = self._apply(received, decision, jobs, runs)
-            except Exception as error:  # one poisonous command must not end the term, and the next one, and the next
+            except (
+                Exception
+            ) as error:  # one poisonous command must not end the term, and the next one, and the next
                 self._log.exception("command.crashed", type=received.command.type, id=received.command.id)
                 self._inbox.refuse(received, f"it could not be applied: {type(error).__name__}: {error}")
                 continue
@@ -229,7 +239,7 @@ class Scheduler:
                 await self._committer.commit(decision.batch())
             except DuplicateEntryError as error:
                 known = set(error.run_ids)
-                self._log.error("run.already_claimed", runs=sorted(known)[:10], count=len(known))  # noqa: TRY400
+                self._log.error("run.already_claimed", runs=sorted(known)[:10], count=len(known))
                 decision.entries = [entry for entry in decision.entries if entry.id not in known]
             except UnwritableError as error:
                 if not decision.effects:
@@ -240,7 +250,10 @@ class Scheduler:
         await self._committed(decision)
 
     def _refuse_unwritable(self, decision: _Decision, why: str) -> None:
-        """Take the commands out of a write that the database refuses; alone, the culprit is known and rejected."""
+        """Take the commands out of a write that the database refuses.
+
+        Alone, the culprit is known and rejected.
+        """
         received = [one for one, _ in decision.effects]
         if len(received) == 1:
             self._inbox.refuse(received[0], why)
@@ -275,7 +288,10 @@ class Scheduler:
         await self.take_over([Ready(run=run, document=self._table.jobs[run.job].document) for run in queued])
 
     async def take_over(self, queued: Iterable[Ready]) -> None:
-        """Take queued runs of this term in: those that nothing holds back start, the others wait for their job's line."""
+        """Take queued runs of this term in.
+
+        Those that nothing holds back start, the others wait for their job's line.
+        """
         ready: list[Ready] = []
         breather = Breather(self._clock.monotonic)
         for item in queued:
@@ -291,7 +307,10 @@ class Scheduler:
             self._dispatcher.offer(able, self._guard)
 
     def _drop_cancelled(self, settles: Iterable[Settle]) -> None:
-        """Forget queued runs that the write has settled. One that is starting was not settled, or will not start: its end tells."""
+        """Forget queued runs that the write has settled.
+
+        One that is starting was not settled, or will not start: its end tells.
+        """
         queued = [settle.run_id for settle in settles if settle.expected is RunState.QUEUED]
         if not queued:
             return
@@ -326,4 +345,3 @@ class _Overlay(dict[str, Job]):
 
 def _milliseconds(instant: datetime) -> datetime:
     return instant - timedelta(microseconds=instant.microsecond % 1000)
-

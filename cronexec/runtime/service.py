@@ -1,7 +1,8 @@
-"""Services: every loop of the runtime has the same shape. It starts once, stops when asked, and its crash is loud.
+"""Services: every loop of the runtime has the same shape: starts once, stops when asked, crashes loudly.
 
-A `Service` runs one coroutine; `stop` asks it to end, waits for it, and may be called any number of times. An unexpected error is logged and
-kept for `crashed`, so that the owner (the instance) can end what depends on it instead of carrying on half alive.
+A `Service` runs one coroutine; `stop` asks it to end, waits for it, and may be called any number of times. An
+unexpected error is logged and kept for `crashed`, so that the owner (the instance) can end what depends on it
+instead of carrying on half alive.
 """
 
 import asyncio
@@ -49,7 +50,7 @@ class Service:
     async def _guarded(self, on_crash: Callable[[str], None] | None) -> None:
         try:
             await self._run()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  a crash is loud, and told to the owner
             self._log.exception("service.crashed", service=self.name)
             if on_crash is not None:
                 on_crash(f"{self.name}: {type(error).__name__}: {error}")
@@ -86,7 +87,7 @@ class Backoff:
 
 
 class Breather:
-    """Gives the event loop a turn when the caller has held it for a slice, so that nothing holds it over 10 ms."""
+    """Gives the event loop a turn when the caller has held it for a slice: nothing holds it over 10 ms."""
 
     def __init__(self, monotonic: Callable[[], float], slice_s: float = 0.004) -> None:
         self._monotonic = monotonic

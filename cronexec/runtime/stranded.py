@@ -1,7 +1,7 @@
-"""Runs that the holder cannot execute: a handler that is not registered here, shell targets that are not allowed.
+"""Runs that the holder cannot execute: a handler not registered here, shell targets not allowed.
 
-They wait, visibly (`queued reason=target_unavailable`), for a holder that can; after the job's misfire grace they fail. An operator is warned
-the first time a job is found so.
+They wait, visibly (`queued reason=target_unavailable`), for a holder that can; after the job's misfire grace
+they fail. An operator is warned the first time a job is found so.
 """
 
 import heapq
@@ -29,7 +29,7 @@ class Stranded:
         self._warned: set[str] = set()
 
     def why(self, document: JobDocument) -> str | None:
-        """Return the reason that runs of the job carry while they wait, or None if this instance can execute them."""
+        """Return the reason that runs of the job carry while they wait; None if they can be executed here."""
         problem = self._targets.unavailable(document.target)
         if problem is None:
             return None

@@ -1,8 +1,8 @@
 """The watchdog: a thread that ends the term when the engine's own event loop stands still.
 
-The loop beats; when it has not for `limit`, nothing on it can notice anything, the lease included. The thread then ends the term (the flag
-is checked before every claim and start, should the loop come back) and shuts the link's socket down, so that the broker hands the
-baton on without waiting for heartbeats to be missed.
+The loop beats; when it has not for `limit`, nothing on it can notice anything, the lease included. The thread
+then ends the term (the flag is checked before every claim and start, should the loop come back) and shuts the
+link's socket down, so that the broker hands the baton on without waiting for heartbeats to be missed.
 """
 
 import threading

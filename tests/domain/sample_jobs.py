@@ -1,7 +1,9 @@
 """Jobs, instants and ranges that the tests of the pure decisions share."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from cronexec.domain.run import Run, RunState
 from cronexec.domain.schedule import Schedule
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 MINUTELY = {"every": "1m"}
@@ -77,6 +80,7 @@ def covering(entries: Iterable[Run], slots: Iterable[datetime]) -> Iterator[int]
 
 CRONS = ("* * * * *", "*/7 * * * *", "30 2 * * *", "*/20 1-3 * * *", "*/10 * * * * *", "0,45 */2 * * *")
 ZONES = ("UTC", "Europe/Amsterdam", "Australia/Lord_Howe")
+AROUND = (-MILLISECOND, timedelta(), MILLISECOND, SECOND, SECOND + MILLISECOND)
 NIGHTS = ("2026-03-29T00:00+00:00", "2026-10-25T00:00+00:00", "2026-04-04T14:00+00:00")
 
 schedules = st.one_of(
@@ -85,20 +89,45 @@ schedules = st.one_of(
         lambda cron, zone: {"cron": cron, "timezone": zone}, st.sampled_from(CRONS), st.sampled_from(ZONES)
     ),
 )
-milliseconds = st.integers(0, 3_600_000).map(lambda count: timedelta(milliseconds=count))
 instants = st.builds(
-    lambda night, away: datetime.fromisoformat(night) + away, st.sampled_from(NIGHTS), milliseconds
+    lambda night, away: datetime.fromisoformat(night) + timedelta(milliseconds=away),
+    st.sampled_from(NIGHTS),
+    st.integers(0, 3_600_000),
 )
 lengths = st.one_of(
     st.integers(1, 3_000).map(lambda count: timedelta(milliseconds=count)),
     st.integers(0, 300).map(lambda count: timedelta(seconds=count)),
     st.integers(300_000, 3_000_000).map(lambda count: timedelta(milliseconds=count)),
 )
-misfires = st.fixed_dictionaries(
-    {
-        "policy": st.sampled_from(["latest", "all", "skip"]),
-        "grace": st.sampled_from(["0s", "1s", "1500ms", "60s", "10m"]),
-        "limit": st.integers(1, 12),
-    }
-)
 overlaps = st.sampled_from(["queue", "skip", "allow"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """A job whose slots in (after, until] are to be decided, all of which are in `slots`; there is at least one."""
+
+    job: Job
+    after: datetime
+    until: datetime
+    judged_at: datetime
+    slots: list[datetime]
+
+
+@st.composite
+def decisions(draw: st.DrawFn) -> Decision:
+    """Draw up to 30 slots, and a grace that parts them anywhere: between two, at one, before or after all."""
+    schedule = job(draw(schedules)).schedule
+    after = draw(instants)
+    following = islice(schedule.slots(after, after + timedelta(days=60)), draw(st.integers(2, 31)))
+    *slots, beyond = following
+    until = min(slots[-1] + draw(st.sampled_from([*AROUND[1:], MINUTE])), beyond - MILLISECOND)
+    judged_at = until + draw(st.just(timedelta()) | lengths)
+    parted_at = draw(st.sampled_from([after - MINUTE, *slots])) + draw(st.sampled_from(AROUND))
+    grace = max(judged_at - parted_at, timedelta()) // MILLISECOND
+    misfire = {
+        "policy": draw(st.sampled_from(["latest", "all", "skip"])),
+        "grace": f"{grace}ms",
+        "limit": draw(st.integers(1, 12)),
+    }
+    planned = job(schedule, misfire=misfire, overlap=draw(overlaps))
+    return Decision(job=planned, after=after, until=until, judged_at=judged_at, slots=slots)

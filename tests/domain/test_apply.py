@@ -171,6 +171,11 @@ def test_the_version_of_an_instant_that_is_past_begins_before_it() -> None:
     assert list(covering(effects.entries, slots)) == [1]
 
 
+def test_an_instant_put_at_that_very_instant_runs() -> None:
+    (entry,) = Namespace(now=NOON).apply(put(instant("12:00:00"))).entries
+    assert (entry.slot, entry.state) == (NOON, RunState.QUEUED)
+
+
 def test_an_instant_to_come_is_left_to_the_plan() -> None:
     effects = Namespace().apply(put(instant("12:00:01")))
     assert (effects.entries, result(effects)["next"]) == ((), "2026-03-02T12:00:01Z")

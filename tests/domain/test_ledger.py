@@ -1,67 +1,34 @@
 """Claims: every slot is in the ledger exactly once, whatever the policies, however time is cut (I1, I2)."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_jobs import (
+    AROUND,
     MINUTE,
     NOON,
     SECOND,
+    Decision,
     at,
     claim_all,
     covering,
-    instants,
+    decisions,
     job,
-    lengths,
-    misfires,
-    overlaps,
     queued,
-    schedules,
 )
 
 from cronexec.domain.job import Job, Overlap
 from cronexec.domain.ledger import Claiming, claim, pause_entry
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.plan import Due
+from cronexec.domain.policy import judge
 from cronexec.domain.run import Run, RunState
 
 properties = settings(max_examples=100, derandomize=True, deadline=None)
-
-
-@dataclass(frozen=True)
-class Range:
-    """A job whose slots in (after, until] are claimed while `active` of its runs are."""
-
-    planned: Job
-    after: datetime
-    until: datetime
-    active: int
-
-    def slots(self) -> list[datetime]:
-        return list(self.planned.schedule.slots(self.after, self.until))
-
-    def claim(self) -> list[Run]:
-        return claim_all(self.planned, self.after, self.until, occupancy=occupied(self.active))
-
-
-jobs = st.builds(
-    lambda schedule, misfire, overlap: job(schedule, misfire=misfire, overlap=overlap),
-    schedules,
-    misfires,
-    overlaps,
-)
-ranges = st.builds(
-    lambda planned, after, length, active: Range(planned, after, after + length, active),
-    jobs,
-    instants,
-    lengths,
-    st.integers(0, 2),
-)
+busy = st.integers(0, 2)
 
 
 def occupied(active: int) -> Occupancy:
@@ -69,6 +36,16 @@ def occupied(active: int) -> Occupancy:
     for number in range(active):
         occupancy.occupy(queued(f"backup#{number}", state=RunState.RUNNING))
     return occupancy
+
+
+def claimed(decision: Decision, active: int) -> list[Run]:
+    return claim_all(
+        decision.job,
+        decision.after,
+        decision.until,
+        occupancy=occupied(active),
+        judged_at=decision.judged_at,
+    )
 
 
 def told(entries: list[Run]) -> list[str]:
@@ -79,43 +56,46 @@ def told(entries: list[Run]) -> list[str]:
     ]
 
 
-@given(ranges)
+@given(decisions(), busy)
 @properties
-def test_every_due_slot_is_covered_by_exactly_one_entry(due: Range) -> None:
-    entries, slots = due.claim(), due.slots()
-    assert set(covering(entries, slots[:50] + slots[-50:])) <= {1}
-    assert sum(accounted(due.planned, entry) for entry in entries) == len(slots)
+def test_every_due_slot_is_covered_by_exactly_one_entry(decision: Decision, active: int) -> None:
+    entries = claimed(decision, active)
+    assert set(covering(entries, decision.slots)) == {1}
+    beside = [slot - SECOND for slot in decision.slots if slot - SECOND not in decision.slots]
+    assert set(covering((entry for entry in entries if entry.until is None), beside)) <= {0}
 
 
-def accounted(planned: Job, entry: Run) -> int:
-    """Count the slots of an entry."""
-    return len(list(planned.schedule.slots(entry.slot - SECOND, entry.until or entry.slot)))
-
-
-@given(ranges)
+@given(decisions(), busy)
 @properties
-def test_entries_rise_do_not_touch_and_have_ids_of_their_own(due: Range) -> None:
-    entries = due.claim()
+def test_entries_rise_do_not_touch_and_have_ids_of_their_own(decision: Decision, active: int) -> None:
+    entries = claimed(decision, active)
     assert all((earlier.until or earlier.slot) < later.slot for earlier, later in pairwise(entries))
-    assert len({entry.id for entry in entries}) == len(entries)
-    assert all(entry.id == f"backup@{entry.slot:%Y-%m-%dT%H:%M:%SZ}" for entry in entries)
+    assert all(
+        decision.after < entry.slot <= (entry.until or entry.slot) <= decision.until for entry in entries
+    )
+    assert [entry.id for entry in entries] == [f"backup@{entry.slot:%Y-%m-%dT%H:%M:%SZ}" for entry in entries]
 
 
-@given(jobs, instants, st.lists(lengths, min_size=2, max_size=4))
+@given(decisions(), st.lists(st.integers(0, 31), max_size=4), st.sampled_from(AROUND))
 @properties
 def test_however_a_range_is_cut_into_claims_the_same_slots_are_accounted_for(
-    planned: Job, after: datetime, parts: list[timedelta]
+    decision: Decision, cuts: list[int], away: timedelta
 ) -> None:
-    occupancy, entries, until = Occupancy(), [], after
-    for part in parts:
-        claimed = claim_all(planned, until, until + part, occupancy=occupancy)
-        enter(occupancy, claimed, planned)
-        entries += claimed
-        until += part
-    slots = list(planned.schedule.slots(after, until))
-    assert set(covering(entries, slots[:50] + slots[-50:])) <= {1}
-    assert sum(accounted(planned, entry) for entry in entries) == len(slots)
+    planned, occupancy, entries, after = decision.job, Occupancy(), [], decision.after
+    for until in [*cut(decision, cuts, away), decision.until]:
+        new = claim_all(planned, after, until, occupancy=occupancy)
+        enter(occupancy, new, planned)
+        entries += new
+        after = until
+    assert set(covering(entries, decision.slots)) == {1}
+    assert len({entry.id for entry in entries}) == len(entries)
     assert occupancy.places("backup").live <= (1 if planned.document.overlap is Overlap.QUEUE else 0)
+
+
+def cut(decision: Decision, cuts: list[int], away: timedelta) -> list[datetime]:
+    """Return instants at or beside some of the slots, ascending, within the range."""
+    near = {decision.slots[index % len(decision.slots)] + away for index in cuts}
+    return sorted(min(max(instant, decision.after), decision.until) for instant in near)
 
 
 def enter(occupancy: Occupancy, entries: list[Run], planned: Job) -> None:
@@ -124,30 +104,34 @@ def enter(occupancy: Occupancy, entries: list[Run], planned: Job) -> None:
             occupancy.enter(entry, planned.document.overlap)
 
 
-@given(ranges)
+@given(decisions(), busy)
 @properties
-def test_adjacent_skips_with_one_reason_are_one_range(due: Range) -> None:
-    entries = due.claim()
-    skips = [
-        (earlier.reason, later.reason) for earlier, later in pairwise(entries) if skipped(earlier, later)
-    ]
-    assert all(earlier != later for earlier, later in skips)
+def test_adjacent_skips_with_one_reason_are_one_range(decision: Decision, active: int) -> None:
+    pairs = pairwise(claimed(decision, active))
+    assert all(
+        one.reason != next_.reason for one, next_ in pairs if one.state is next_.state is RunState.SKIPPED
+    )
 
 
-def skipped(*entries: Run) -> bool:
-    return all(entry.state is RunState.SKIPPED for entry in entries)
-
-
-@given(schedules, instants, lengths, st.integers(1, 12), st.integers(0, 2))
+@given(decisions(), busy)
 @properties
-def test_what_a_catch_up_wants_is_claimed_whole_under_queue(
-    schedule: dict[str, Any], after: datetime, length: timedelta, limit: int, active: int
+def test_what_the_misfire_policy_wants_is_claimed_whole_under_queue_and_allow(
+    decision: Decision, active: int
 ) -> None:
-    planned = job(schedule, misfire={"policy": "all", "grace": "60s", "limit": limit})
-    until, judged_at = after + length, after + length + timedelta(hours=1)
-    entries = claim_all(planned, after, until, occupancy=occupied(active), judged_at=judged_at)
-    caught_up = [entry.slot for entry in entries if entry.catch_up and entry.state is RunState.QUEUED]
-    assert caught_up == planned.schedule.last_slots(after, until, limit)
+    first = decision.slots[0]
+    verdicts = judge(
+        decision.job,
+        first=first,
+        after=decision.after,
+        until=decision.until,
+        judged_at=decision.judged_at,
+    )
+    wanted = [verdict.slot for verdict in verdicts if verdict.catch_up]
+    late = [entry for entry in claimed(decision, active) if entry.catch_up]
+    if decision.job.document.overlap is Overlap.SKIP:
+        wanted = wanted[:1] if active == 0 else []
+    assert [entry.slot for entry in late] == wanted
+    assert all(entry.state is RunState.QUEUED for entry in late)
 
 
 OVERLAPS = [
@@ -184,9 +168,9 @@ def test_a_job_that_is_always_late_lets_no_more_than_one_slot_wait() -> None:
     occupancy, entries = Occupancy(), []
     for minute in range(10):
         slot = NOON + minute * MINUTE
-        claimed = claim_all(planned, slot - SECOND, slot + timedelta(milliseconds=3), occupancy=occupancy)
-        enter(occupancy, claimed, planned)
-        entries += claimed
+        new = claim_all(planned, slot - SECOND, slot + timedelta(milliseconds=3), occupancy=occupancy)
+        enter(occupancy, new, planned)
+        entries += new
     assert [entry.state.value for entry in entries] == ["queued"] * 2 + ["skipped"] * 8
     assert [entry.reason for entry in entries[2:]] == ["overlap"] * 8
 

@@ -205,6 +205,14 @@ def test_equal_schedules_that_go_on_from_one_instant_are_computed_once() -> None
     assert minutes.asked == [NOON.timestamp()]
 
 
+def test_equal_schedules_that_go_on_from_different_instants_are_computed_apart() -> None:
+    plan = Plan()
+    plan.put(job(name="a"), after=NOON)
+    plan.put(job(name="b"), after=at("13:00"))
+    complete(plan)
+    assert plan.upcoming(2) == [(at("12:01"), "a"), (at("13:01"), "b")]
+
+
 def test_jobs_that_change_often_do_not_fill_the_heap() -> None:
     plan = planned(job(name="stays"))
     for version in range(1, 1_001):

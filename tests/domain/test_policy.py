@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sample_jobs import MINUTE, NOON, SECOND, at, document, instants, job, lengths, misfires, schedules
+from sample_jobs import MINUTE, NOON, SECOND, Decision, at, decisions, document, job
 
 from cronexec.domain.job import Job, JobDocument
 from cronexec.domain.policy import Places, Verdict, judge, skip
@@ -36,7 +36,7 @@ def _tell(verdict: Verdict) -> str:
     return f"{verdict.slot:%H:%M}{until} {how}".strip()
 
 
-def expected(slots: list[datetime], planned: Job, judged_at: datetime) -> dict[datetime, str]:
+def expected(planned: Job, slots: list[datetime], judged_at: datetime) -> dict[datetime, str]:
     """What the words of the policies say about each slot: run, late or misfire."""
     misfire = planned.document.misfire
     missed = [slot for slot in slots if judged_at - slot > misfire.grace]
@@ -50,37 +50,26 @@ def covered(verdict: Verdict, slots: list[datetime]) -> list[datetime]:
     return slots[bisect_left(slots, verdict.slot) : bisect_right(slots, verdict.until or verdict.slot)]
 
 
-@given(schedules, instants, lengths, lengths | st.just(timedelta()), misfires)
+@given(decisions())
 @properties
-def test_every_slot_gets_exactly_the_verdict_that_the_policy_says(
-    schedule: dict[str, Any], after: datetime, length: timedelta, later: timedelta, misfire: dict[str, Any]
-) -> None:
-    planned = job(schedule, misfire=misfire)
-    until = planned.schedule.next_after(after) + length
-    slots = list(planned.schedule.slots(after, until))
-    verdicts = judged(planned, after, until, until + later)
+def test_every_slot_gets_exactly_the_verdict_that_the_policy_says(decision: Decision) -> None:
     found = [
         (slot, "late" if verdict.catch_up else verdict.skip.value if verdict.skip else "run")
-        for verdict in verdicts
-        for slot in covered(verdict, slots)
+        for verdict in judged(decision.job, decision.after, decision.until, decision.judged_at)
+        for slot in covered(verdict, decision.slots)
     ]
-    assert found == sorted(expected(slots, planned, until + later).items())
+    assert found == list(expected(decision.job, decision.slots, decision.judged_at).items())
 
 
-@given(schedules, instants, lengths, lengths | st.just(timedelta()), misfires)
+@given(decisions())
 @properties
-def test_no_verdict_begins_beside_a_slot_or_reaches_out_of_the_range(
-    schedule: dict[str, Any], after: datetime, length: timedelta, later: timedelta, misfire: dict[str, Any]
-) -> None:
-    planned = job(schedule, misfire=misfire)
-    until = planned.schedule.next_after(after) + length
-    slots = list(planned.schedule.slots(after, until))
-    for verdict in judged(planned, after, until, until + later):
-        assert verdict.slot in slots
+def test_no_verdict_begins_beside_a_slot_or_reaches_out_of_the_range(decision: Decision) -> None:
+    for verdict in judged(decision.job, decision.after, decision.until, decision.judged_at):
+        assert verdict.slot in decision.slots
         if verdict.until is not None:
             assert verdict.skip is SkipReason.MISFIRE
-            assert verdict.until <= until
-            assert len(covered(verdict, slots)) > 1
+            assert verdict.until <= decision.until
+            assert len(covered(verdict, decision.slots)) > 1
 
 
 class NeverAsked:
@@ -101,20 +90,16 @@ def test_the_usual_tick_decides_without_asking_the_schedule() -> None:
     assert found == [Verdict(slot=NOON)]
 
 
-@given(st.integers(0, 999), st.integers(0, 120_000), misfires)
+@given(decisions())
 @properties
-def test_the_short_way_decides_like_the_long_one(
-    milliseconds: int, later: int, misfire: dict[str, Any]
-) -> None:
-    planned = job({"every": "1s"}, misfire=misfire)
-    until = NOON + timedelta(milliseconds=milliseconds)
-    judged_at = until + timedelta(milliseconds=later)
-    short = judged(planned, NOON - SECOND, until, judged_at)
-    long = judged(planned, NOON - 2 * SECOND, until, judged_at)
-    alone = expected([NOON], planned, judged_at)[NOON]
-    assert [_tell(verdict) for verdict in short] == [f"12:00 {alone}".removesuffix(" run")]
-    assert covered(long[-1], [NOON]) == [NOON]
-    assert (long[-1].catch_up, long[-1].skip) == (short[-1].catch_up, short[-1].skip)
+def test_the_short_way_decides_like_the_long_one(decision: Decision) -> None:
+    """A tick with one slot is cut short; with a slot before it that was decided already, it is not."""
+    last = decision.slots[-1]
+    until = min(decision.until, last + timedelta(milliseconds=999))
+    (short,) = judged(decision.job, last - SECOND, until, decision.judged_at)
+    *_, long = judged(decision.job, decision.after, until, decision.judged_at)
+    assert covered(long, [last]) == [last]
+    assert (long.catch_up, long.skip) == (short.catch_up, short.skip)
 
 
 GRACE = [
@@ -212,22 +197,22 @@ def test_the_overlap_policy_gives_places_to_live_and_missed_slots_apart(
     assert places_taken(fields, slots, Places(places.active, places.live, places.catch_up)) == taken
 
 
-@given(misfires, st.integers(1, 40))
+@given(st.integers(1, 40), st.integers(1, 40))
 @properties
-def test_what_one_catch_up_keeps_always_finds_a_place_under_queue(misfire: dict[str, Any], busy: int) -> None:
-    kept = misfire["limit"] if misfire["policy"] == "all" else 1
-    assert places_taken({"misfire": misfire}, "m" * kept, Places(active=busy, live=1)) == "m" * kept
+def test_what_one_catch_up_keeps_always_finds_a_place_under_queue(limit: int, busy: int) -> None:
+    fields = {"misfire": {"policy": "all", "limit": limit}}
+    assert places_taken(fields, "m" * limit, Places(active=busy, live=1)) == "m" * limit
 
 
-@given(st.lists(st.sampled_from("lm")), misfires)
+@given(st.lists(st.sampled_from("lm")), st.integers(1, 5))
 @properties
 def test_no_more_wait_under_queue_than_one_live_slot_and_what_the_misfire_policy_keeps(
-    slots: list[str], misfire: dict[str, Any]
+    slots: list[str], limit: int
 ) -> None:
     places = Places()
-    written = document(misfire=misfire)
+    written = document(misfire={"policy": "all", "limit": limit})
     for kind in slots:
         places.take(written, catch_up=kind == "m")
     assert places.active <= 1
     assert places.live <= 1
-    assert places.catch_up <= (misfire["limit"] if misfire["policy"] == "all" else 1)
+    assert places.catch_up <= limit

@@ -1,0 +1,77 @@
+"""What the runtime needs from the world, in the words of the domain.
+
+Adapters implement these: real ones (`adapters.rabbitmq`, `adapters.mongo`) and in-memory ones
+(`adapters.memory_…`), which pass the same contract tests. All instants are aware UTC datetimes in whole
+milliseconds; slots are whole seconds; timeouts are seconds.
+
+Every port raises `UnreachableError` when its server does not answer or does not let us in.
+"""
+
+from cronexec.domain.ledger import CloseRange, Settle
+from cronexec.ports.broker import (
+    BatonArrived,
+    Broker,
+    CommandArrived,
+    Link,
+    LinkEvent,
+    LinkLost,
+    Publisher,
+    QueueDepth,
+    RejectedCommand,
+)
+from cronexec.ports.clock import (
+    Clock,
+)
+from cronexec.ports.store import (
+    AppliedCommand,
+    Batch,
+    CommandStore,
+    Finish,
+    InstanceRecord,
+    InstanceStore,
+    JobStore,
+    RunFilter,
+    RunStore,
+    Start,
+    Store,
+    TermStore,
+)
+from cronexec.ports.target import (
+    Execution,
+    OutputSink,
+    RunOutput,
+    Target,
+    Targets,
+)
+
+__all__ = [
+    "AppliedCommand",
+    "Batch",
+    "BatonArrived",
+    "Broker",
+    "Clock",
+    "CloseRange",
+    "CommandArrived",
+    "CommandStore",
+    "Execution",
+    "Finish",
+    "InstanceRecord",
+    "InstanceStore",
+    "JobStore",
+    "Link",
+    "LinkEvent",
+    "LinkLost",
+    "OutputSink",
+    "Publisher",
+    "QueueDepth",
+    "RejectedCommand",
+    "RunFilter",
+    "RunOutput",
+    "RunStore",
+    "Settle",
+    "Start",
+    "Store",
+    "Target",
+    "Targets",
+    "TermStore",
+]

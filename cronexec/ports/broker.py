@@ -1,0 +1,156 @@
+"""The broker of a namespace: the link that competes and consumes, the publisher, and what observers ask."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatonArrived:
+    """A baton was delivered to us and is ours until acked, released, or `LinkLost`."""
+
+    tag: int
+    message_id: str | None
+    redelivered: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CommandArrived:
+    """A message from the command queue.
+
+    `user` is the AMQP user where the sender set it (the broker verifies it).
+    """
+
+    tag: int
+    body: bytes
+    message_id: str | None = None
+    reply_to: str | None = None
+    correlation_id: str | None = None
+    user: str | None = None
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinkLost:
+    """The link is gone: nothing that was delivered on it is ours any more. Always the last event."""
+
+    reason: str
+
+
+LinkEvent = BatonArrived | CommandArrived | LinkLost
+
+
+class Link(Protocol):
+    """One consuming connection.
+
+    It competes for the baton, and takes commands while this instance holds. It never publishes.
+    """
+
+    async def events(self) -> LinkEvent:
+        """Wait for the next event. After `LinkLost` it is returned again at every call."""
+        ...
+
+    async def take_commands(self) -> None:
+        """Begin to consume the command queue (on becoming the holder)."""
+        ...
+
+    def ack_baton(self, tag: int) -> None: ...
+
+    def ack_commands(self, tags: Sequence[int]) -> None: ...
+
+    async def release(self) -> None:
+        """Give up the baton and everything undone: cancel the consumers, nack with requeue, close."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connection at once; the broker requeues what was unacked. Idempotent, never raises."""
+        ...
+
+    def sever(self) -> None:
+        """Shut the socket down. Callable from any thread, does not wait: for the watchdog."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueueDepth:
+    """What a passive declare tells: ready messages (unacked ones are not counted) and consumers."""
+
+    ready: int
+    consumers: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RejectedCommand:
+    """A message of the rejected queue."""
+
+    body: bytes
+    reason: str
+    field: str | None = None
+    rejected_at: datetime | None = None
+    message_id: str | None = None
+
+
+class Publisher(Protocol):
+    """One publishing connection, opened when first needed and again after a failure.
+
+    All publishes are confirmed and mandatory.
+    """
+
+    async def publish_baton(self, message_id: str, body: bytes, timeout: float) -> bool:
+        """Publish a baton.
+
+        True: confirmed. False: not confirmed in `timeout` seconds (alarm, blocked); it may still arrive.
+        """
+        ...
+
+    async def publish_command(
+        self, body: bytes, *, command_id: str, reply_to: str | None, expires: float | None = None
+    ) -> None: ...
+
+    async def reply(self, reply_to: str, correlation_id: str | None, body: bytes) -> None:
+        """Send a reply. A requester that is gone is no error."""
+        ...
+
+    async def reject(self, command: CommandArrived, *, code: str, message: str, field: str | None) -> None:
+        """Put a message into the rejected queue with the reason in its headers; confirmed."""
+        ...
+
+    async def publish(
+        self, exchange: str, routing_key: str, body: bytes, headers: Mapping[str, Any], *, content_type: str
+    ) -> None:
+        """Publish for a run (target `publish`); raises `RefusedError` when it cannot be routed."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Broker(Protocol):
+    """The broker of one namespace."""
+
+    async def open_link(self) -> Link:
+        """Connect, declare the queues for the server's version, and consume the baton queue.
+
+        Raises:
+            UnreachableError: also when the baton queue exists without single active consumer: never compete
+            on such a queue.
+        """
+        ...
+
+    def publisher(self) -> Publisher: ...
+
+    async def baton_depth(self) -> QueueDepth: ...
+
+    async def rejected(self, limit: int = 50) -> list[RejectedCommand]:
+        """Look at the rejected queue without taking from it."""
+        ...
+
+    async def request(self, body: bytes, *, command_id: str, wait: float) -> Mapping[str, Any]:
+        """Send a command and wait for its reply.
+
+        Raises:
+            NotYetAppliedError: nobody answered within `wait` seconds; the command stays in the queue.
+        """
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,251 @@
+"""The database: the term document and its fenced writes, jobs, the ledger, the audit log, instances.
+
+Every write of the holder is a `TermStore.commit`; executors' own writes are compare-and-sets of the
+`RunStore`.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from cronexec.domain.job import Job, JobVersion
+from cronexec.domain.ledger import CloseRange, Settle
+from cronexec.domain.run import Executor, Outcome, Progress, Run, RunState
+from cronexec.domain.term import Term, TermRecord
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AppliedCommand:
+    """The audit record of a command, with the reply it got.
+
+    `user` is the AMQP user, which the broker verified.
+    """
+
+    id: str
+    type: str
+    received_at: datetime
+    reply: Mapping[str, Any]
+    document: Mapping[str, Any]
+    issued_by: str | None = None
+    user: str | None = None
+    epoch: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """All that one fenced write carries. `until` becomes the watermark.
+
+    The store writes, in one transaction: `entries` (inserted), `versions` (inserted, or replaced: a closed
+    one gets its `to_at`), `jobs` (replaced), `settles`, `closes`, `cancels` (marks: run id -> who asked),
+    `commands`; with `adopt`, all queued runs of earlier epochs get this one's. Last, on (epoch, seq) and
+    `until <= $$NOW + 1 s`: the term document.
+    """
+
+    until: datetime
+    revision: int
+    entries: Sequence[Run] = ()
+    jobs: Sequence[Job] = ()
+    versions: Sequence[JobVersion] = ()
+    settles: Sequence[Settle] = ()
+    closes: Sequence[CloseRange] = ()
+    cancels: Mapping[str, str] = field(default_factory=dict)
+    commands: Sequence[AppliedCommand] = ()
+    adopt: bool = False
+
+
+class TermStore(Protocol):
+    """The term document and the fenced write. One document a namespace."""
+
+    async def prepare(self) -> bool:
+        """Create what is missing: indexes, and the term document with watermark = the database's now.
+
+        Returns whether this call created the term document (then the caller publishes the first baton).
+        """
+        ...
+
+    async def ping(self) -> datetime:
+        """Return the database's clock, as its primary answers a majority of members."""
+        ...
+
+    async def read(self) -> TermRecord: ...
+
+    async def raise_epoch(self, holder: Executor) -> Term:
+        """Begin a term.
+
+        Epoch + 1, seq + 1, majority. Ends the former term's session where that holds the document locked.
+        """
+        ...
+
+    async def commit(self, term: Term, batch: Batch) -> Term:
+        """Perform one fenced write; returns the term with its new `seq`, `watermark` and `revision`.
+
+        Raises:
+            TermLostError: (epoch, seq) has moved on: nothing was written, and nothing ever will be by this
+            term.
+            DuplicateEntryError: entries are in the ledger already: nothing was written.
+            UnwritableError: the database refuses the content for good: nothing was written.
+            UnclearCommitError: it may have been applied; `read` tells (seq).
+        """
+        ...
+
+    async def depose(self, epoch: int, seq: int) -> bool:
+        """End a silent holder's term by raising the epoch, if the document is still at (epoch, seq).
+
+        Returns whether it was.
+        """
+        ...
+
+    async def reserve_insertion(self, at_most_every: timedelta) -> bool:
+        """Return True for at most one caller in each `at_most_every`: that one inserts a baton."""
+        ...
+
+
+class JobStore(Protocol):
+    async def changed_since(self, revision: int) -> list[Job]:
+        """Return jobs (tombstones of deleted ones included) with a revision above `revision`.
+
+        Majority, primary; ascending.
+        """
+        ...
+
+    async def get(self, name: str) -> Job | None: ...
+
+    async def list(self) -> list[Job]:
+        """Return the jobs that are not deleted, by name."""
+        ...
+
+    async def versions(self, name: str | None = None, since: datetime | None = None) -> Sequence[JobVersion]:
+        """Return versions whose (from, to] reaches beyond `since`, by name and version."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFilter:
+    """Which runs to list; newest slot first. `since`/`until` bound the slot."""
+
+    job: str | None = None
+    states: Sequence[RunState] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """What is written when runs start together: one token for the group."""
+
+    token: str
+    executor: Executor
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finish:
+    """The outcome of an attempt, with the token of its start."""
+
+    run_id: str
+    attempt: int
+    token: str
+    outcome: Outcome
+    started_at: datetime
+    finished_at: datetime
+
+
+class RunStore(Protocol):
+    async def unsettled(self) -> list[Run]:
+        """Return every queued and running run, by slot; majority, primary."""
+        ...
+
+    async def beyond(self, watermark: datetime) -> list[Run]:
+        """Return scheduled entries that reach beyond the watermark.
+
+        Left by a claim cut into several writes.
+        """
+        ...
+
+    async def start(self, runs: Sequence[Run], start: Start) -> list[str]:
+        """Move runs (queued, their epoch, their attempt) to running.
+
+        Majority. Returns the ids that were moved.
+        """
+        ...
+
+    async def give_back(self, run_ids: Sequence[str], token: str) -> None:
+        """Move runs that were started with `token` and whose target never began back to queued."""
+        ...
+
+    async def finish(self, finishes: Sequence[Finish]) -> list[str]:
+        """Record outcomes, each a compare-and-set on (run, attempt, token, running or abandoned).
+
+        Returns ids not recorded.
+        """
+        ...
+
+    async def progress(self, progress: Mapping[tuple[str, str], Progress]) -> None:
+        """Record progress by (run id, token)."""
+        ...
+
+    async def cancel_requests(self, executor_id: str) -> list[tuple[str, str]]:
+        """Return (run id, who asked) of this executor's running runs that somebody asked to cancel."""
+        ...
+
+    async def states(self, run_ids: Sequence[str]) -> dict[str, RunState]: ...
+
+    async def get(self, run_id: str) -> Run | None: ...
+
+    async def get_many(self, run_ids: Sequence[str]) -> dict[str, Run]:
+        """Return the entries that exist, by id; majority, primary."""
+        ...
+
+    async def list(self, which: RunFilter) -> list[Run]: ...
+
+    def scheduled(self, since: datetime | None = None) -> AsyncIterator[Run]:
+        """Iterate over all entries of slots (not triggers) reaching beyond `since`, by job and slot.
+
+        For verification.
+        """
+        ...
+
+
+class CommandStore(Protocol):
+    async def replies(self, command_ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """Return the replies of the commands that were applied or refused already, by command id."""
+        ...
+
+    async def list(self, limit: int = 50) -> list[AppliedCommand]: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceRecord:
+    """What an instance says of itself with each heartbeat. `beat_at` is the database's clock."""
+
+    executor: Executor
+    started_at: datetime
+    beat_at: datetime
+    beat: int = 0
+    state: str = "standby"  # standby | holder | draining | waiting
+    running: int = 0
+    handlers: Sequence[str] = ()
+    allow_shell: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
+    clock_offset_ms: float = 0.0
+
+
+class InstanceStore(Protocol):
+    async def beat(self, record: InstanceRecord) -> None: ...
+
+    async def leave(self, executor_id: str) -> None: ...
+
+    async def list(self) -> list[InstanceRecord]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """The database's ports together."""
+
+    terms: TermStore
+    jobs: JobStore
+    runs: RunStore
+    commands: CommandStore
+    instances: InstanceStore
