@@ -104,7 +104,7 @@ overlaps = st.sampled_from(["queue", "skip", "allow"])
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """A job whose slots in (after, until] are to be decided, all of which are in `slots`; there is at least one."""
+    """A job whose slots in (after, until] are to be decided: `slots`, one at least."""
 
     job: Job
     after: datetime
