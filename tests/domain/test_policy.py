@@ -153,6 +153,12 @@ def test_misfires_are_judged_against_the_end_of_the_whole_range() -> None:
     assert told(judged(job(), at("11:59:30"), at("12:00"), at("12:10"))) == ["12:00 late"]
 
 
+def test_a_slot_at_the_very_end_of_the_range_is_decided_too() -> None:
+    planned = job({"every": "1s"})
+    verdicts = judged(planned, NOON - SECOND, NOON + SECOND)
+    assert [verdict.slot for verdict in verdicts] == [NOON, NOON + SECOND]
+
+
 def test_a_catch_up_of_a_year_asks_only_for_what_it_keeps() -> None:
     planned = job({"every": "1s"}, misfire={"policy": "all", "limit": 3})
     verdicts = judged(planned, NOON - timedelta(days=365), NOON, NOON + timedelta(minutes=2))
