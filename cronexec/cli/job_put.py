@@ -1,7 +1,9 @@
 """What `job put` does with valid documents: send them, many at a time, or compare them with what is there."""
 
+import asyncio
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -13,10 +15,11 @@ from cronexec.cli.session import Session
 from cronexec.domain.job import JobDocument
 from cronexec.errors import CronexecError, NotYetAppliedError, RefusedError, UnreachableError
 
-AT_ONCE = 500  # commands on their way at a time; an answer comes well within --wait
+PART = 500  # so many commands travel together; two parts are on their way at a time
 FIRST_VERSION = 1
 
 Result = Mapping[str, Any] | BaseException
+Answered = tuple[Sequence[JobDocument], Sequence[Result]]
 
 
 class Putting:
@@ -26,28 +29,39 @@ class Putting:
         self._jobs = jobs
         self._if_version = if_version
         self._as_json = as_json
+        self._code = 0
 
     async def send(self, session: Session) -> int:
         """Put everything; a refusal does not keep the others from being done."""
         records: list[dict[str, Any]] = []
-        code = 0
         with progress("putting", len(self._jobs)) as report:
-            for start in range(0, len(self._jobs), AT_ONCE):
-                part = self._jobs[start : start + AT_ONCE]
-                for job, result in zip(part, await self._put(session, part), strict=True):
-                    record, its_code = _record(job, result)
+            async for part, results in self._in_turn(session):
+                for job, result in zip(part, results, strict=True):
+                    record, code = _record(job, result)
                     records.append(record)
-                    code = max(code, its_code)
+                    self._code = max(self._code, code)
                     self._say(record)
                 report(len(records))
-                if code >= NOT_YET:
-                    self._leave_out(len(self._jobs) - len(records))
-                    break
+        self._leave_out(len(self._jobs) - len(records))
         if self._as_json:
             print_json({"jobs": records, **_count(records)})
         elif len(records) > 1:
             click.echo(", ".join(f"{count} {word}" for word, count in _count(records).items() if count))
-        return code
+        return self._code
+
+    async def _in_turn(self, session: Session) -> AsyncIterator[Answered]:
+        """Send part after part, the next while one is answered; none after one that was not."""
+        under_way: deque[tuple[Sequence[JobDocument], asyncio.Task[Sequence[Result]]]] = deque()
+        for start in range(0, len(self._jobs), PART):
+            if self._code >= NOT_YET:
+                break
+            part = self._jobs[start : start + PART]
+            under_way.append((part, asyncio.create_task(self._put(session, part))))
+            if len(under_way) > 1:
+                sent, task = under_way.popleft()
+                yield sent, await task
+        for sent, task in under_way:
+            yield sent, await task
 
     async def _put(self, session: Session, part: Sequence[JobDocument]) -> Sequence[Result]:
         if self._if_version is None:

@@ -19,7 +19,7 @@ from cronexec.errors import FieldProblem
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Command = TypeVar("Command", bound=click.Command)
-PIPE_WIDTH = 10_000
+FITTED_ROWS = 2000  # more take seconds to fit
 FEW = 200  # below, a progress bar would be gone before it is seen
 STYLES = {
     "succeeded": "green",
@@ -88,27 +88,31 @@ def instant_text(instant: datetime) -> str:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) -> None:
     """Print rows under their columns, or the sentence `empty`."""
+    if not rows:
+        click.echo(empty)
+        return
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty() and len(rows) <= FITTED_ROWS:
+        _print_fitted(columns, cells)
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    for row in (columns, *cells):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo(line.rstrip())
+
+
+def _print_fitted(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Fit the table to the terminal, in colours."""
     from rich.console import Console  # noqa: PLC0415  costs what `cronexec --help` may not
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    if not rows:
-        click.echo(empty)
-        return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        cells = ["" if cell is None else str(cell) for cell in row]
-        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in cells))
-    if sys.stdout.isatty():
-        Console(highlight=False).print(table)
-        return
-    console = Console(width=PIPE_WIDTH, color_system=None, highlight=False)
-    with console.capture() as capture:
-        console.print(table)
-    for line in capture.get().splitlines():
-        click.echo(line.rstrip())
+        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    Console(highlight=False).print(table)
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:

@@ -181,21 +181,20 @@ class _Walk:
     def __init__(self, version: JobVersion, tally: _Tally, *, watermark: datetime, since: datetime) -> None:
         self._version = version
         self._tally = tally
-        self._after = max(since, version.from_at)
+        self._since = since
+        after = max(since, version.from_at)
         until = min(watermark, version.to_at) if version.to_at else watermark
-        self._due = _Peekable(
-            version.document.schedule.slots(self._after, until) if self._after < until else iter(())
-        )
+        self._due = _Peekable(version.document.schedule.slots(after, until) if after < until else iter(()))
         self._here: list[Run] = []
         self._ranges: list[Run] = []
 
     def take(self, entry: Run) -> None:
         self._advance(entry.slot)
-        if entry.slot != self._due.head and entry.slot > self._after:
+        if entry.slot != self._due.head and entry.slot > self._since:
             self._tally.unexpected(entry)
         elif entry.until is not None or entry.open_ended:
             self._ranges.append(entry)
-        elif entry.slot > self._after:
+        elif entry.slot > self._since:
             self._here.append(entry)
 
     def finish(self) -> None:
