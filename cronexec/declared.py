@@ -1,18 +1,24 @@
-"""Jobs declared in code.
+"""Jobs declared in code: collected by the decorator, put when the application starts, only if they differ.
 
-Collected by the decorator, put when the application starts, only if they differ from what is there.
+However many instances start at once, a job gets one new version: the holder applies commands in order, and one
+that changes nothing makes no version. What the holder refuses is logged, and the application goes on without
+it. What cannot be sent is tried again, with backoff. Modules that are imported after `start()` may declare
+jobs, too.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from cronexec.client import Client
 from cronexec.domain.job import JobDocument
 from cronexec.errors import CronexecError, RefusedError, SettingsError
 from cronexec.log import Log
 from cronexec.runtime.service import Backoff, Wake
 from cronexec.targets.handler import Handlers
+
+if TYPE_CHECKING:  # it loads what only a started instance needs
+    from cronexec.client import Client
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -23,6 +29,7 @@ class Declarations:
     def __init__(self) -> None:
         self.handlers = Handlers()
         self.documents: dict[str, JobDocument] = {}
+        self._declared: Callable[[], object] = lambda: None
 
     def handler(self, name: str) -> Callable[[Function], Function]:
         """Register a function under `name`, for jobs whose target is that handler."""
@@ -45,8 +52,7 @@ class Declarations:
     ) -> Callable[[Function], Function]:
         """Declare a job whose target is the decorated function; `fields` are those of the job document.
 
-        Raises InvalidDocumentError with every wrong field, and SettingsError for a name that is declared
-        twice.
+        Raises InvalidDocumentError with every wrong field, SettingsError for a name that is declared twice.
         """
         if name in self.documents:
             raise SettingsError(
@@ -55,32 +61,54 @@ class Declarations:
         schedule = {"cron": cron, "every": every, "at": at, "timezone": timezone}
         given = {key: value for key, value in schedule.items() if value is not None}
         target = {"type": "handler", "name": name}
-        self.documents[name] = JobDocument.parse(
-            {"name": name, "schedule": given, "target": target, **fields}
-        )
-        return self.handler(name)
+        document = JobDocument.parse({"name": name, "schedule": given, "target": target, **fields})
 
-    async def put_all(self, client: Client, log: Log) -> None:
-        """Put what differs, until all of it is there or refused; an unreachable server is waited for."""
-        backoff = Backoff()
-        while self.documents:
-            try:
-                await self._put_differing(client, log)
-            except CronexecError as error:
-                log.warning("job.declaration_delayed", why=str(error))
-                await Wake().wait(backoff.next())
-            else:
-                return
+        def declare(function: Function) -> Function:
+            self.handlers.register(name, function)
+            self.documents[name] = document
+            self._declared()
+            return function
 
-    async def _put_differing(self, client: Client, log: Log) -> None:
-        there = {job.name: job for job in await client.jobs.list()}
-        for name, document in self.documents.items():
-            job = there.get(name)
-            if job is not None and job.document.to_json() == document.to_json() and job.declared:
-                continue
-            try:
-                result = await client.jobs.put(document, declared=True)
-            except RefusedError as refused:
-                log.error("job.declaration_refused", job=name, code=refused.code, why=str(refused))  # noqa: TRY400
-            else:
-                log.info("job.declared", job=name, version=result["version"], changed=result["changed"])
+        return declare
+
+    async def keep_put(self, client: "Client", log: Log) -> None:
+        """Put what differs, now and whenever more is declared. On the engine's loop, until it is cancelled."""
+        more, loop = Wake(), asyncio.get_running_loop()
+        self._declared = lambda: loop.is_closed() or loop.call_soon_threadsafe(more.set)
+        answered: set[str] = set()
+        while True:
+            open_ones = {name: self.documents[name] for name in list(self.documents) if name not in answered}
+            await _put_until_answered(open_ones, client, log)
+            answered |= open_ones.keys()
+            await more.wait()
+
+
+async def _put_until_answered(documents: Mapping[str, JobDocument], client: "Client", log: Log) -> None:
+    backoff, said, left = Backoff(), "", dict(documents)
+    while left:
+        try:
+            await _put_differing(left, client, log)
+        except CronexecError as error:
+            if str(error) != said:
+                said = str(error)
+                log.warning("job.declaration_delayed", jobs=sorted(left), why=said)
+            await asyncio.sleep(backoff.next())
+
+
+async def _put_differing(left: dict[str, JobDocument], client: "Client", log: Log) -> None:
+    """Put what differs, and take out of `left` what is there or refused."""
+    there = {job.name: job for job in await client.jobs.list()}
+    for name, document in list(left.items()):
+        job = there.get(name)
+        if job is None or not job.declared or job.document.to_json() != document.to_json():
+            await _put(document, client, log)
+        del left[name]
+
+
+async def _put(document: JobDocument, client: "Client", log: Log) -> None:
+    try:
+        result = await client.jobs.put(document, declared=True)
+    except RefusedError as refused:
+        log.error("job.declaration_refused", job=document.name, code=refused.code, why=str(refused))  # noqa: TRY400  why says it
+    else:
+        log.info("job.declared", job=document.name, version=result["version"], changed=result["changed"])

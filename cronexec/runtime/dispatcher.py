@@ -88,6 +88,7 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
         self._empty.set()
+        recorder.is_starting = self._is_starting
 
     # --- the holder's side ---
 
@@ -119,6 +120,13 @@ class Dispatcher:
             pool.catch_up.clear()
         self._guard = None
         return dropped
+
+    def _is_starting(self) -> bool:
+        """Whether runs wait for nothing but their start."""
+        startable = (
+            pool.taken < pool.places and (pool.live or pool.catch_up) for pool in self._pools.values()
+        )
+        return bool(self._starting) or any(startable)
 
     def starting_or_running(self) -> set[str]:
         """Return the ids of runs whose start is under way or committed here."""
@@ -203,7 +211,7 @@ class Dispatcher:
             await self._begin(begun, token)
 
     def _refused(self, item: Ready) -> None:
-        """The ledger did not let it start: it was settled, adopted by another term, or is running already."""
+        """Let go of a run that the ledger did not let start: settled, adopted elsewhere, running already."""
         self._starting.discard(item.run.id)
         self._release_place(item)
         self.on_refused(item.run)

@@ -1,75 +1,122 @@
 """The engine: a thread with an event loop of its own, in which everything of cronexec runs.
 
-User code never runs on it, so nothing that an application does to its own loop or threads can stall the
-baton, the tick or the commands. A forked child has no engine until it starts one: threads do not survive a
-fork, and an engine knows the process that made it.
+User code never runs on it, so nothing that an application does to its own loop or threads can stall the baton,
+the tick or the commands. An engine knows the process that made it: threads do not survive a fork, so a forked
+child has none until it starts one. Nobody waits for ever: calls that it cannot answer any more are cancelled.
 """
 
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from collections.abc import Coroutine
+from concurrent.futures import CancelledError, Future
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+NOT_STARTED = "cronexec is not started in this process: call start() first"
+STOPPED = "cronexec was stopped before the call was answered"
+
+_engine: ContextVar["Engine | None"] = ContextVar("cronexec_engine", default=None)
 
 
 class Engine:
-    """One thread, one loop. `start` returns when the loop turns."""
+    """One thread, one loop; it starts once. All methods may be called from any thread."""
 
     def __init__(self, name: str = "cronexec") -> None:
-        self._name = name
-        self._pid: int | None = None
-        self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._turning: Future[None] = Future()
+        self._ended: Future[None] = Future()
+        self._stopping = asyncio.Event()
+        self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._calls: dict[Future[Any], Coroutine[Any, Any, Any]] = {}
 
     @property
     def is_running(self) -> bool:
-        """Whether this very process started it (not the one that forked us) and it has not been stopped."""
+        """Whether this very process started it (not the one that forked us) and it has not ended."""
         return self._loop is not None and self._pid == os.getpid()
 
-    def start(self) -> None:
-        """Start the thread."""
-        ready = threading.Event()
-        self._pid = os.getpid()
-        self._thread = threading.Thread(target=self._run, args=(ready,), name=self._name, daemon=True)
-        self._thread.start()
-        ready.wait()
+    @property
+    def is_caller(self) -> bool:
+        """Whether the calling code runs on behalf of this engine: in a handler of one of its runs."""
+        return _engine.get() is self
 
-    def _run(self, ready: threading.Event) -> None:
-        with asyncio.Runner() as runner:
-            loop = runner.get_loop()
-            self._stopped = asyncio.Event()
-            self._loop = loop
-            loop.call_soon(ready.set)
-            runner.run(self._stopped.wait())
+    def start(self) -> None:
+        """Start the thread; returns when the loop turns."""
+        self._thread.start()
+        self._turning.result()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run `work` on the engine's loop. Callable from any thread."""
-        if self._loop is None or not self.is_running:
-            work.close()
-            raise RuntimeError("cronexec is not started in this process: call start() first")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Run `work` on the engine's loop; raises RuntimeError when there is none."""
+        with self._lock:
+            if self._loop is None or not self.is_running:
+                work.close()
+                raise RuntimeError(NOT_STARTED)
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            self._calls[future] = work
+        future.add_done_callback(lambda done: self._calls.pop(done, None))
+        return future
 
-    def call(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Run `work` on the engine's loop and wait for it, in this thread."""
-        return self.submit(work).result(timeout)
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` on the engine's loop and wait for it, in this thread. Interrupted, it is cancelled."""
+        future = self.submit(work)
+        try:
+            return future.result()
+        except CancelledError:
+            raise RuntimeError(STOPPED) from None
+        except BaseException:
+            future.cancel()
+            raise
 
     async def call_async(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` on the engine's loop and wait for it, from another loop."""
-        return await asyncio.wrap_future(self.submit(work))
+        """Run `work` on the engine's loop and wait for it, from another loop. Cancelled, it is cancelled."""
+        future = self.submit(work)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise RuntimeError(STOPPED) from None
 
-    def call_soon(self, function: Callable[..., Any], *args: Any) -> None:
-        """Call `function` on the loop, without waiting."""
-        if self._loop is not None and self.is_running:
-            self._loop.call_soon_threadsafe(function, *args)
+    def stop(self) -> None:
+        """Have the loop end, and cancel what is left on it. Idempotent; `join` and `wait_ended` wait for it."""
+        with self._lock:
+            if self._loop is not None and self.is_running:
+                self._loop.call_soon_threadsafe(self._stopping.set)
 
-    def stop(self, timeout: float = 5.0) -> None:
-        """End the loop and the thread. Idempotent."""
-        if self._loop is None or not self.is_running or self._thread is None:
-            return
-        self._loop.call_soon_threadsafe(self._stopped.set)
-        if self._thread is not threading.current_thread():
+    def join(self, timeout: float = 5.0) -> None:
+        """Wait for the thread to end, at most `timeout` seconds."""
+        if self._pid == os.getpid() and self._thread is not threading.current_thread():
             self._thread.join(timeout)
-        self._loop = None
+
+    async def wait_ended(self, timeout: float = 5.0) -> None:
+        """Wait for the thread to end, from another loop."""
+        await asyncio.wait({asyncio.wrap_future(self._ended)}, timeout=timeout)
+
+    def _run(self) -> None:
+        _engine.set(self)
+        try:
+            with asyncio.Runner() as runner:
+                self._loop = runner.get_loop()
+                self._loop.call_soon(self._turning.set_result, None)
+                runner.run(self._stopping.wait())
+        except BaseException as error:
+            if not self._turning.done():
+                self._turning.set_exception(error)
+                return
+            raise
+        finally:
+            self._leave()
+            self._ended.set_result(None)
+
+    def _leave(self) -> None:
+        """Let go of callers whose work arrived after the last turn of the loop."""
+        with self._lock:
+            self._loop = None
+            left = dict(self._calls)
+        for future, work in left.items():
+            future.cancel()
+            work.close()

@@ -18,7 +18,7 @@ from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.run import Run, RunState
 from cronexec.domain.term import Term
 from cronexec.errors import CronexecError, TermLostError
-from cronexec.ports import BatonArrived, Batch, CommandArrived, Finish, Link, LinkLost
+from cronexec.ports import Batch, BatonArrived, CommandArrived, Finish, Link, LinkLost
 from cronexec.runtime.baton import BatonKeeper
 from cronexec.runtime.committer import Committer
 from cronexec.runtime.context import Context
@@ -194,7 +194,7 @@ class Holder:
             self._context,
             on_settled=lambda run: scheduler.settled(run.id),
             on_returned=lambda run: self._take_back(run, scheduler),
-            submit=lambda settles: scheduler.submit(settles),
+            submit=scheduler.submit,
         )
 
     def _take_back(self, run: Run, scheduler: Scheduler) -> None:
@@ -210,7 +210,7 @@ class Holder:
             for finish in finishes:
                 scheduler.settled(finish.run_id)
 
-        async def adopted(run_ids: list[str]) -> None:
+        async def adopted(run_ids: Sequence[str]) -> None:
             found = await self._context.store.runs.get_many(run_ids)
             queued = [run for run in found.values() if run.state is RunState.QUEUED]
             await scheduler.take_over(await self._with_documents(queued))

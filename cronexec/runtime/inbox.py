@@ -10,7 +10,7 @@ to the queue with its term, for a newer one.
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,13 +91,15 @@ class Inbox:
             return Prepared(commands=(), runs={}, repeated=())
         try:
             replies = await self._store.commands.replies([received.command.id for received in taken])
-            fresh = [received for received in taken if received.command.id not in replies]
+            unanswered = [received for received in taken if received.command.id not in replies]
+            fresh = _first_of_each_id(unanswered)
             wanted = [run_id for received in fresh for run_id in named_runs(received.command)]
             runs = await self._store.runs.get_many(wanted) if wanted else {}
         except CronexecError:
             self.put_back(taken)
             raise
         repeated = [(one, replies[one.command.id]) for one in taken if one.command.id in replies]
+        self.put_back([received for received in unanswered if received not in fresh])
         return Prepared(commands=fresh, runs=runs, repeated=repeated)
 
     def put_back(self, commands: Sequence[Received]) -> None:
@@ -127,7 +129,7 @@ class Inbox:
         self._spawn(self._reject(received.arrived, message, None, code=ErrorCode.UNWRITABLE))
 
     def close(self) -> None:
-        """The term is over: unanswered messages go back to the queue with the link."""
+        """Stop: the term is over, and unanswered messages go back to the queue with the link."""
         for task in self._tasks:
             task.cancel()
 
@@ -182,3 +184,11 @@ def applied(received: Received, reply: Mapping[str, Any], *, at: Any, epoch: int
         user=received.arrived.user,
         epoch=epoch,
     )
+
+
+def _first_of_each_id(commands: Iterable[Received]) -> list[Received]:
+    """Return the commands without repetitions: those come again, and find the recorded reply."""
+    first: dict[str, Received] = {}
+    for received in commands:
+        first.setdefault(received.command.id, received)
+    return list(first.values())

@@ -17,8 +17,8 @@ wait (next slot | a command | something settled | one second)
 - An idle holder commits once a second: its `seq` is the sign of life that standbys watch.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,8 +30,9 @@ from cronexec.domain.plan import Due
 from cronexec.domain.run import Outcome, Run, RunState
 from cronexec.errors import DuplicateEntryError, UnreachableError, UnwritableError
 from cronexec.log import Log
-from cronexec.ports import AppliedCommand, Batch, Clock
+from cronexec.ports import Clock
 from cronexec.runtime.committer import Committer
+from cronexec.runtime.decision import Decision
 from cronexec.runtime.dispatcher import Dispatcher, Ready
 from cronexec.runtime.guard import TermGuard
 from cronexec.runtime.inbox import Inbox, Received, applied
@@ -40,42 +41,9 @@ from cronexec.runtime.service import Breather, Wake
 from cronexec.runtime.stranded import Stranded
 
 IDLE_INTERVAL = 1.0
-MOST_ENTRIES = 10_000
+MOST_ENTRIES = 2_000
+OFFERED_AT_ONCE = 256
 SECOND = timedelta(seconds=1)
-
-
-@dataclass(kw_only=True)
-class _Decision:
-    """One tick's decision, on its way into a batch."""
-
-    until: datetime
-    watermark: datetime
-    revision: int
-    due: list[Due] = field(default_factory=list)
-    entries: list[Run] = field(default_factory=list)
-    jobs: dict[str, Job] = field(default_factory=dict)
-    effects: list[tuple[Received, Effects]] = field(default_factory=list)
-    records: list[AppliedCommand] = field(default_factory=list)
-    settles: tuple[Settle, ...] = ()
-    returned: list[str] = field(default_factory=list)
-
-    def batch(self) -> Batch:
-        effects = [effects for _, effects in self.effects]
-        cancels: dict[str, str] = {}
-        for effect in effects:
-            cancels |= effect.cancels
-        return Batch(
-            until=self.watermark,
-            revision=self.revision,
-            entries=self.entries,
-            jobs=list(self.jobs.values()),
-            versions=[version for effect in effects for version in effect.versions],
-            settles=[*self.settles, *(settle for effect in effects for settle in effect.settles)],
-            closes=[close for effect in effects for close in effect.closes],
-            cancels=cancels,
-            commands=self.records,
-            adopt=bool(self.returned),
-        )
 
 
 class Scheduler:
@@ -108,7 +76,7 @@ class Scheduler:
         self._unsettled: dict[str, Ready] = {}
         self._settles: list[Settle] = []
         self._returned: list[str] = []
-        self.on_adopted: Callable[[list[str]], Awaitable[None]] | None = None
+        self.on_adopted: Callable[[Sequence[str]], Awaitable[None]] | None = None
 
     def submit(self, settles: Iterable[Settle] = (), *, returned: Iterable[str] = ()) -> None:
         """Have the next fenced write carry these.
@@ -151,10 +119,10 @@ class Scheduler:
                 return
             due = rest
 
-    def _decision(self, until: datetime) -> _Decision:
+    def _decision(self, until: datetime) -> Decision:
         settles, self._settles = (*self._settles, *self._stranded.expired(until)), []
         returned, self._returned = self._returned, []
-        return _Decision(
+        return Decision(
             until=until,
             watermark=until,
             revision=self._committer.term.revision,
@@ -163,7 +131,7 @@ class Scheduler:
         )
 
     async def _claim(
-        self, decision: _Decision, due: list[Due], until: datetime, breather: Breather
+        self, decision: Decision, due: list[Due], until: datetime, breather: Breather
     ) -> list[Due]:
         """Decide due jobs, earliest first, until the write is full. Returns the jobs left for the next."""
         claiming = Claiming(epoch=self._committer.term.epoch, until=until, judged_at=until)
@@ -171,13 +139,13 @@ class Scheduler:
             if len(decision.entries) >= MOST_ENTRIES:
                 return due[index:]
             unavailable = self._stranded.why(item.job.document)
-            for entry in claim(item, claiming, self._occupancy, unavailable=unavailable):
-                decision.entries.append(entry)
-                await breather.breathe()
+            entries = claim(item, claiming, self._occupancy, unavailable=unavailable)
+            decision.claim(entries, item.job.document)
             decision.due.append(item)
+            await breather.breathe()
         return []
 
-    async def _apply_commands(self, decision: _Decision) -> None:
+    async def _apply_commands(self, decision: Decision) -> None:
         try:
             prepared = await self._inbox.prepare()
         except UnreachableError as error:
@@ -186,61 +154,61 @@ class Scheduler:
         self._inbox.answer(prepared.repeated)
         runs = dict(prepared.runs)
         jobs = _Overlay(self._table.jobs)
+        claimed: defaultdict[str, list[Run]] = defaultdict(list)
+        for entry in decision.entries.values():
+            claimed[entry.job].append(entry)
         breather = Breather(self._clock.monotonic)
         for received in prepared.commands:
-            try:
-                effects = self._apply(received, decision, jobs, runs)
-            except (
-                Exception
-            ) as error:  # one poisonous command must not end the term, and the next one, and the next
-                self._log.exception("command.crashed", type=received.command.type, id=received.command.id)
-                self._inbox.refuse(received, f"it could not be applied: {type(error).__name__}: {error}")
-                continue
-            self._log.info(
-                "command.applied",
-                type=received.command.type,
-                id=received.command.id,
-                ok=effects.reply["ok"],
-                issued_by=received.command.issued_by,
+            situation = Situation(
+                at=decision.until,
+                epoch=self._committer.term.epoch,
+                revision=decision.revision,
+                jobs=jobs,
+                occupancy=self._occupancy,
+                runs=runs,
+                claimed=claimed,
             )
+            effects = self._apply(received, situation)
+            if effects is not None:
+                self._take_effect(received, effects, decision)
+                jobs |= {effects.job.name: effects.job} if effects.job else {}
+                for entry in effects.entries:
+                    claimed[entry.job].append(entry)
             await breather.breathe()
 
-    def _apply(
-        self,
-        received: Received,
-        decision: _Decision,
-        jobs: "_Overlay",
-        runs: dict[str, Run],
-    ) -> Effects:
-        situation = Situation(
-            at=decision.until,
-            epoch=self._committer.term.epoch,
-            revision=decision.revision,
-            jobs=jobs,
-            occupancy=self._occupancy,
-            runs=runs,
-        )
-        effects = apply(received.command, situation)
-        if effects.job is not None:
-            jobs[effects.job.name] = decision.jobs[effects.job.name] = effects.job
-            decision.revision = effects.job.revision
-        decision.entries.extend(effects.entries)
-        runs |= {entry.id: entry for entry in effects.entries}
-        decision.effects.append((received, effects))
-        decision.records.append(
-            applied(received, effects.reply, at=decision.until, epoch=self._committer.term.epoch)
+    def _apply(self, received: Received, situation: Situation) -> Effects | None:
+        """Apply one command; one that crashes is rejected, or it would end this term, and every next."""
+        try:
+            effects = apply(received.command, situation)
+        except Exception as error:  # noqa: BLE001  see above
+            self._log.exception("command.crashed", type=received.command.type, id=received.command.id)
+            self._inbox.refuse(received, f"it could not be applied: {type(error).__name__}: {error}")
+            return None
+        self._log.info(
+            "command.applied",
+            type=received.command.type,
+            id=received.command.id,
+            ok=effects.reply["ok"],
+            issued_by=received.command.issued_by,
         )
         return effects
 
-    async def _write(self, decision: _Decision) -> None:
+    def _take_effect(self, received: Received, effects: Effects, decision: Decision) -> None:
+        epoch = self._committer.term.epoch
+        record = applied(received, effects.reply, at=decision.until, epoch=epoch)
+        decision.apply(received, effects, record)
+        for entry in effects.entries:
+            job = effects.job or self._table.jobs[entry.job]
+            decision.claim([entry], job.document)
+
+    async def _write(self, decision: Decision) -> None:
         """Write the decision, without what the database says is there already or will never take."""
         while True:
             try:
                 await self._committer.commit(decision.batch())
             except DuplicateEntryError as error:
-                known = set(error.run_ids)
-                self._log.error("run.already_claimed", runs=sorted(known)[:10], count=len(known))
-                decision.entries = [entry for entry in decision.entries if entry.id not in known]
+                self._log.error("run.already_claimed", runs=error.run_ids[:10], count=len(error.run_ids))
+                decision.drop_entries(error.run_ids)
             except UnwritableError as error:
                 if not decision.effects:
                     raise
@@ -249,28 +217,21 @@ class Scheduler:
                 break
         await self._committed(decision)
 
-    def _refuse_unwritable(self, decision: _Decision, why: str) -> None:
-        """Take the commands out of a write that the database refuses.
-
-        Alone, the culprit is known and rejected.
-        """
-        received = [one for one, _ in decision.effects]
-        if len(received) == 1:
-            self._inbox.refuse(received[0], why)
+    def _refuse_unwritable(self, decision: Decision, why: str) -> None:
+        """Take the commands out of a write that the database refuses; alone, the culprit is known."""
+        commands = decision.drop_commands(self._committer.term.revision)
+        if len(commands) == 1:
+            self._inbox.refuse(commands[0], why)
         else:
-            self._inbox.put_back_singly(received)
-        added = {entry.id for _, effects in decision.effects for entry in effects.entries}
-        decision.entries = [entry for entry in decision.entries if entry.id not in added]
-        decision.effects, decision.records, decision.jobs = [], [], {}
-        decision.revision = self._committer.term.revision
+            self._inbox.put_back_singly(commands)
 
-    async def _committed(self, decision: _Decision) -> None:
+    async def _committed(self, decision: Decision) -> None:
         """Now, and only now, act on the decision: start runs, answer commands, go on with the plan."""
         for job in decision.jobs.values():
             self._table.put(job, after=decision.until)
             self._table.revision = max(self._table.revision, job.revision)
         self._table.plan.resume(decision.due, after=decision.until)
-        await self._offer(decision.entries)
+        await self.take_over(decision.queued())
         for _, effects in decision.effects:
             self._drop_cancelled(effects.settles)
             for run_id, who in effects.cancels.items():
@@ -282,22 +243,17 @@ class Scheduler:
         if any(effects.release for _, effects in decision.effects):
             self._guard.end("released")
 
-    async def _offer(self, entries: Iterable[Run]) -> None:
-        """Hand claimed runs to the dispatcher, or to the line of their job."""
-        queued = (entry for entry in entries if entry.state is RunState.QUEUED)
-        await self.take_over([Ready(run=run, document=self._table.jobs[run.job].document) for run in queued])
-
     async def take_over(self, queued: Iterable[Ready]) -> None:
-        """Take queued runs of this term in.
-
-        Those that nothing holds back start, the others wait for their job's line.
-        """
+        """Take queued runs in: those that nothing holds back start, the others wait in their job's line."""
         ready: list[Ready] = []
         breather = Breather(self._clock.monotonic)
         for item in queued:
             self._unsettled[item.run.id] = item
             if self._occupancy.enter(item.run, item.document.overlap):
                 ready.append(item)
+            if len(ready) >= OFFERED_AT_ONCE:
+                self._release(ready)
+                ready = []
             await breather.breathe()
         self._release(ready)
 

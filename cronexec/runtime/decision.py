@@ -1,0 +1,89 @@
+"""One tick's decision, on its way into a fenced write and, once that is committed, into action.
+
+It is made once and may be written several times: after an unclear commit as it is, after a refusal without
+what was refused. So everything in it is a value, and nothing of it has been acted upon before the commit.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from cronexec.domain.apply import Effects
+from cronexec.domain.job import Job, JobDocument
+from cronexec.domain.ledger import Settle
+from cronexec.domain.plan import Due
+from cronexec.domain.run import Run, RunState
+from cronexec.ports import AppliedCommand, Batch
+from cronexec.runtime.dispatcher import Ready
+from cronexec.runtime.inbox import Received
+
+
+@dataclass(kw_only=True)
+class Decision:
+    """Slots are judged against `until`, and commands applied at it; `watermark` is what the write moves to.
+
+    `entries` are by id, with the version of the job that each was claimed with in `documents`. `returned`:
+    ids of runs that came back unstarted, to be adopted.
+    """
+
+    until: datetime
+    watermark: datetime
+    revision: int
+    due: list[Due] = field(default_factory=list)
+    entries: dict[str, Run] = field(default_factory=dict)
+    documents: dict[str, JobDocument] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    effects: list[tuple[Received, Effects]] = field(default_factory=list)
+    records: list[AppliedCommand] = field(default_factory=list)
+    settles: Sequence[Settle] = ()
+    returned: Sequence[str] = ()
+
+    def claim(self, entries: Iterable[Run], document: JobDocument) -> None:
+        """Add entries of the job that `document` is a version of."""
+        for entry in entries:
+            self.entries[entry.id] = entry
+            self.documents[entry.id] = document
+
+    def apply(self, received: Received, effects: Effects, record: AppliedCommand) -> None:
+        """Add what a command does, and its audit record."""
+        self.effects.append((received, effects))
+        self.records.append(record)
+        if effects.job is not None:
+            self.jobs[effects.job.name] = effects.job
+            self.revision = effects.job.revision
+
+    def drop_entries(self, run_ids: Iterable[str]) -> None:
+        for run_id in run_ids:
+            self.entries.pop(run_id, None)
+
+    def drop_commands(self, revision: int) -> list[Received]:
+        """Take all commands out, with everything that they do; returns them in their order."""
+        self.drop_entries(entry.id for _, effects in self.effects for entry in effects.entries)
+        commands = [received for received, _ in self.effects]
+        self.effects, self.records, self.jobs, self.revision = [], [], {}, revision
+        return commands
+
+    def batch(self) -> Batch:
+        """Return what the fenced write carries."""
+        effects = [effects for _, effects in self.effects]
+        return Batch(
+            until=self.watermark,
+            revision=self.revision,
+            entries=list(self.entries.values()),
+            jobs=list(self.jobs.values()),
+            versions=[version for effect in effects for version in effect.versions],
+            settles=[*self.settles, *(settle for effect in effects for settle in effect.settles)],
+            closes=[close for effect in effects for close in effect.closes],
+            cancels={run_id: who for effect in effects for run_id, who in effect.cancels.items()},
+            commands=self.records,
+            adopt=bool(self.returned),
+        )
+
+    def queued(self) -> list[Ready]:
+        """Return the claimed runs, live slots before those of a catch-up."""
+        ready = [
+            Ready(run=entry, document=self.documents[entry.id])
+            for entry in self.entries.values()
+            if entry.state is RunState.QUEUED
+        ]
+        return sorted(ready, key=lambda item: item.run.catch_up)
