@@ -66,8 +66,9 @@ def status(ctx: click.Context, max_lag: timedelta | None, as_json: bool) -> None
 async def _status(session: Session) -> Status:
     found = await session.client.baton.status()
     term = found.term
-    alive = term.lag < SILENT_AFTER or (term.holder_id is not None and await _gives_a_sign(session, term))
-    return Status(term=term, depth=found.depth, alive=alive and term.holder_id is not None)
+    may_live = term.holder_id is not None and found.depth.consumers > 0  # a holder consumes
+    alive = may_live and (term.lag < SILENT_AFTER or await _gives_a_sign(session, term))
+    return Status(term=term, depth=found.depth, alive=alive)
 
 
 async def _gives_a_sign(session: Session, term: TermRecord) -> bool:

@@ -77,18 +77,19 @@ def send(ctx: click.Context, file: str, wait: float, as_json: bool) -> None:
     async def work(session: Session) -> list[dict[str, Any]]:
         identified = [session.client.commands.identity() | each for each in fields]
         commands = _parse(identified)
-        return [
-            {"id": each.id, "type": each.type, "result": await session.client.commands.send(each)}
-            for each in commands
-        ]
+        replies = []
+        for each in commands:
+            result = await session.client.commands.send(each)
+            replies.append({"id": each.id, "type": each.type, "result": dict(result)})
+            if not as_json:
+                click.echo(
+                    f"{each.type} {each.id}: {', '.join(f'{key} {value}' for key, value in result.items())}"
+                )
+        return replies
 
     replies = run_session(ctx, work, wait=wait)
     if as_json:
         print_json({"replies": replies})
-        return
-    for reply in replies:
-        said = ", ".join(f"{key} {value}" for key, value in reply["result"].items())
-        click.echo(f"{reply['type']} {reply['id']}: {said}")
 
 
 def _read(file: str) -> list[dict[str, Any]]:

@@ -34,14 +34,14 @@ class Putting:
     async def send(self, session: Session) -> int:
         """Put everything; a refusal does not keep the others from being done."""
         records: list[dict[str, Any]] = []
-        with progress("putting", len(self._jobs)) as report:
+        with progress("putting") as report:
             async for part, results in self._in_turn(session):
                 for job, result in zip(part, results, strict=True):
                     record, code = _record(job, result)
                     records.append(record)
                     self._code = max(self._code, code)
                     self._say(record)
-                report(len(records))
+                report(len(records), len(self._jobs))
         self._leave_out(len(self._jobs) - len(records))
         if self._as_json:
             print_json({"jobs": records, **_count(records)})

@@ -53,13 +53,13 @@ def verify(ctx: click.Context, since: datetime | None, job: str | None, as_json:
     """
 
     async def work(session: Session) -> Verified:
-        with progress("verifying", None) as report:
+        with progress("verifying") as report:
             return await verify_ledger(
                 session.store,
                 retention=session.settings.retention,
                 since=since,
                 job=job,
-                report=lambda done, _total: report(done),
+                report=report,
             )
 
     verified = run_session(ctx, work)

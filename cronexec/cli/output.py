@@ -20,7 +20,6 @@ from cronexec.errors import FieldProblem
 Function = TypeVar("Function", bound=Callable[..., Any])
 Command = TypeVar("Command", bound=click.Command)
 FITTED_ROWS = 2000  # more take seconds to fit
-FEW = 200  # below, a progress bar would be gone before it is seen
 STYLES = {
     "succeeded": "green",
     "running": "cyan",
@@ -142,20 +141,20 @@ def seconds(length: float | None) -> str | None:
 
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show how far something is, where standard error is a terminal and there is enough to do.
+def progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far something is, where standard error is a terminal.
 
-    Yields a function that takes the number done.
+    Yields a function that takes the number done and the number in all.
     """
-    if not sys.stderr.isatty() or (total is not None and total < FEW):
-        yield lambda _done: None
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
         return
     from rich.console import Console  # noqa: PLC0415  costs what `cronexec --help` may not
     from rich.progress import Progress  # noqa: PLC0415
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def print_problems(problems: Sequence[FieldProblem], *, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """`cronexec run`: the entries of the ledger."""
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -129,6 +130,7 @@ def show(ctx: click.Context, run_id: str, as_json: bool) -> None:
         "duration_s": None,
         "duration": seconds(found.duration_s or _so_far(found)),
         "progress": found.progress and _progress(found.progress),
+        "params": json.dumps(dict(found.params), ensure_ascii=False) if found.params else None,
     }
     print_fields(shown)
 

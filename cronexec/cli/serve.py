@@ -46,7 +46,7 @@ def serve(ctx: click.Context, app: str | None) -> None:
     It then hands over the baton, lets its runs finish (up to the setting shutdown_grace), and exits with 0. A
     second signal ends it at once, with 1.
     """
-    cron = _load(ctx, app) if app else AsyncCronexec(load_settings(ctx))
+    cron = _load(ctx, app) if app else AsyncCronexec(load_settings(ctx, warn=False))
     configure(level=cron.settings.log_level, fmt=cron.settings.log_format)
     code = asyncio.run(_Foreground(cron).run())
     sys.stdout.flush()
@@ -133,20 +133,15 @@ class _Foreground:
         second = asyncio.create_task(self._signals.get())
         await asyncio.wait({stopping, second}, return_when=asyncio.FIRST_COMPLETED)
         if not stopping.done():
-            await self._end_now()
+            now = asyncio.create_task(self._stop(0.0))  # shortens the grace of the stop that is under way
+            await asyncio.wait({now}, timeout=END_TIMEOUT)
             return CUT_OFF
         second.cancel()
         await stopping
         return 0
 
-    async def _stop(self) -> None:
+    async def _stop(self, grace: float | None = None) -> None:
         if isinstance(self._cron, AsyncCronexec):
-            await self._cron.stop()
+            await self._cron.stop(grace)
         else:
-            await asyncio.to_thread(self._cron.stop)
-
-    async def _end_now(self) -> None:
-        """End with no grace, beside the stop that is under way, and within a second."""
-        engine = self._cron._engine  # noqa: SLF001  stop() would wait for the stop that is under way
-        ending = engine.submit(self._cron._close(0.0))  # noqa: SLF001  likewise
-        await asyncio.wait({asyncio.wrap_future(ending)}, timeout=END_TIMEOUT)
+            await asyncio.to_thread(self._cron.stop, grace)

@@ -37,11 +37,11 @@ class Session:
         return self.connection.store
 
 
-def load_settings(ctx: click.Context) -> Settings:
+def load_settings(ctx: click.Context, *, warn: bool = True) -> Settings:
     """Read the settings as the group's options say; raises SettingsError. Warnings go to standard error."""
     given: Mapping[str, Any] = ctx.find_root().obj or {}
     settings = Settings.load(given.get("file"), namespace=given.get("namespace"))
-    for warning in settings.warnings:
+    for warning in settings.warnings if warn else ():
         click.echo(f"Warning: {warning}", err=True)
     return settings
 

@@ -43,6 +43,13 @@ def until_in_state(cronexec: CommandLine, run: str, *states: str) -> Any:
     return record
 
 
+def until_written(path: Path) -> None:
+    until = time.monotonic() + WAIT
+    while not path.exists() or not path.read_text().endswith("\n"):
+        assert time.monotonic() < until, f"nothing was written to {path}"
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_ends_it_with_0(environment: dict[str, str], number: signal.Signals) -> None:
     with serving(environment) as served:
@@ -80,6 +87,7 @@ def test_a_second_signal_ends_it_at_once_with_1(
         cronexec("job", "put", "-", stdin=shell_job("slow", f"echo $$ > {pid_file}; exec sleep 1000"))
         cronexec("job", "trigger", "slow", "--key", "k")
         until_in_state(cronexec, "slow#k", "running")
+        until_written(pid_file)
         served.signal(signal.SIGTERM)
         served.wait_for("handing over the baton")
         asked_at = time.monotonic()
@@ -127,6 +135,8 @@ def test_without_a_holder_a_command_is_sent_and_applied_later(
 
     with serving(environment) as served:
         served.wait_for("command.applied")
+        served.signal(signal.SIGTERM)
+        assert served.exit_code() == 0
     assert cronexec("job", "show", "later", "--json").json["version"] == 1
 
 
