@@ -1,98 +1,44 @@
-"""What an application embeds: `Cronexec` for synchronous ones, `AsyncCronexec` for those with an event loop. The only place that wires parts together.
+"""What an application embeds: `Cronexec` for synchronous ones, `AsyncCronexec` for those with an event loop.
 
 ```
-application ──start()──▶ Engine (thread + loop) ──▶ Instance ──▶ Connection (RabbitMQ, MongoDB), Targets
-            ◀─handlers run on the application's loop, on a handler loop of our own, or in threads: never on the engine's─┘
+application ──start()──▶ Engine (thread + loop) ──▶ Assembly: instance, connection, targets
+     ◀── handlers: on the application's loop, on a handler loop of our own, or in threads ──┘
 ```
 
 `start()` installs no signal handlers, configures no logging, and does not wait for the servers: an
 application never fails to start because of its cron jobs. Nothing is connected at import. A forked child
-(gunicorn --preload) is no instance until it calls `start()` itself.
+(gunicorn --preload) is no instance until it calls `start()` itself; what it inherited is its parent's.
+
+Stopping is work on the engine, which goes on whatever becomes of the caller: a Ctrl-C or a cancelled task
+ends the waiting, not the stop. A handler that stops its own instance does not wait at all, because the stop
+waits for it. A process that ends without `stop()` gives the baton back within `EXIT_TIMEOUT`.
 """
 
 import asyncio
 import atexit
-import os
-import socket
+import contextlib
 import threading
-import uuid
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from concurrent.futures import CancelledError, Future
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from cronexec.client import Client
-from cronexec.connection import Connection
 from cronexec.declared import Declarations, Function
-from cronexec.domain.run import Executor
-from cronexec.errors import SettingsError
+from cronexec.errors import CronexecError
 from cronexec.facade import AsyncJobs, AsyncRuns, SyncJobs, SyncRuns
-from cronexec.log import get_logger
-from cronexec.runtime.context import Context
-from cronexec.runtime.engine import Engine
-from cronexec.runtime.instance import Health, Instance
-from cronexec.runtime.service import Service
+from cronexec.runtime.engine import NOT_STARTED, Engine
 from cronexec.settings import Settings
-from cronexec.targets import Targets
+
+if TYPE_CHECKING:  # these load the drivers, which only `start` needs
+    from cronexec.assembly import Assembly
+    from cronexec.client import Client
+    from cronexec.runtime.instance import Health
 
 T = TypeVar("T")
 EXIT_TIMEOUT = 2.0
-COMPARED = ("cronexec", "croniter", "tzdata")  # two instances that differ here may compute different slots
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Assembly:
-    """The parts of a started instance."""
-
-    connection: Connection
-    targets: Targets
-    instance: Instance
-    client: Client
-    declaring: Service
-
-
-def _assemble(
-    settings: Settings, declarations: Declarations, handler_loop: asyncio.AbstractEventLoop | None
-) -> _Assembly:
-    """Make everything, on the engine's loop; nothing is connected yet."""
-    executor = Executor(
-        id=uuid.uuid4().hex,
-        name=settings.instance or f"{socket.gethostname()}-{os.getpid()}",
-        datacenter=settings.datacenter,
-    )
-    log = get_logger(instance=executor.name, namespace=settings.namespace)
-    for warning in settings.warnings:
-        log.warning("settings.warning", why=warning)
-    connection = Connection.open(settings, name=executor.name)
-    publisher = connection.broker.publisher()
-    targets = Targets.build(
-        settings, handlers=declarations.handlers, publisher=publisher, handler_loop=handler_loop
-    )
-    context = Context(
-        executor=executor,
-        settings=settings,
-        clock=connection.clock,
-        store=connection.store,
-        broker=connection.broker,
-        publisher=publisher,
-        targets=targets,
-        log=log,
-        versions={package: version(package) for package in COMPARED},
-    )
-    client = Client(
-        store=connection.store, broker=connection.broker, issued_by=f"{executor.name} (application)"
-    )
-    declaring = Service("declarations", lambda: declarations.put_all(client, log), log)
-    return _Assembly(
-        connection=connection,
-        targets=targets,
-        instance=Instance(context),
-        client=client,
-        declaring=declaring,
-    )
+EXIT_GRACE = 1.0
 
 
 class _Embedded:
@@ -102,12 +48,16 @@ class _Embedded:
         self.settings = settings or Settings.load()
         self._declarations = Declarations()
         self._engine = Engine()
-        self._assembly: _Assembly | None = None
+        self._assembly: Assembly | None = None
+        self._is_stopping = False
         self._lock = threading.Lock()
 
     @classmethod
     def from_env(cls, file: Path | None = None, **overrides: Any) -> Self:
-        """Make one from `CRONEXEC_…` variables, and a TOML file where there is one; raises SettingsError."""
+        """Make one from `CRONEXEC_…` variables, and a TOML file where there is one.
+
+        `overrides` are settings by name, stronger than both. Raises SettingsError with every wrong one.
+        """
         return cls(Settings.load(file, **overrides))
 
     def job(
@@ -122,135 +72,202 @@ class _Embedded:
     ) -> Callable[[Function], Function]:
         """Declare a job that calls the decorated function, async or not, with a `Run`.
 
-        The schedule is `cron` (with `timezone`, default UTC), `every` ("15m") or `at`; `fields` are those of
-        the job document (`timeout="10m"`, `overlap="skip"`, `params={…}` …). Raises InvalidDocumentError with
-        every wrong field.
+        The schedule is `cron` (with `timezone`, default UTC), `every` ("15m", or seconds) or `at`; `fields`
+        are those of the job document (`timeout="10m"`, `overlap="skip"`, `params={…}` …). The job is put
+        when the instance starts, if it differs from what is there. Raises InvalidDocumentError with every
+        wrong field.
+
+        ```python
+        @cron.job("close-league", cron="0 3 * * *", timezone="Europe/Amsterdam", timeout="10m")
+        def close_league(run: Run) -> None: ...
+        ```
         """
         return self._declarations.job(name, cron=cron, every=every, at=at, timezone=timezone, **fields)
 
     def handler(self, name: str) -> Callable[[Function], Function]:
-        """Register the decorated function for jobs that are put by others with `target.
-
-        {type: handler, name: …}`.
-        """
+        """Register the decorated function, for jobs whose target is `{type: handler, name: …}`."""
         return self._declarations.handler(name)
 
-    def health(self) -> Health:
-        """Return what this instance knows of itself and of the schedule.
+    def health(self) -> "Health":
+        """Return what this instance knows of itself and of the schedule. Asks nobody, and never raises."""
+        assembly = self._assembly
+        if assembly is not None and self._engine.is_running:
+            return assembly.instance.health()
+        from cronexec.runtime.instance import Health  # noqa: PLC0415  as below
 
-        Asks nobody, never raises once started.
-        """
-        return self._started().instance.health()
+        return Health(
+            state="stopped",
+            instance=self.settings.instance or "",
+            epoch=None,
+            holder=None,
+            lag_s=None,
+            running=0,
+            database="not started",
+            broker="not started",
+        )
 
-    def _started(self) -> _Assembly:
+    @property
+    def _client(self) -> "Client":
         if self._assembly is None or not self._engine.is_running:
-            raise SettingsError("cronexec is not started in this process: call start() first")
-        return self._assembly
+            raise RuntimeError(NOT_STARTED)
+        return self._assembly.client
 
     def _start(self, handler_loop: asyncio.AbstractEventLoop | None) -> None:
+        from cronexec.assembly import Assembly  # noqa: PLC0415  loads the drivers
+
         with self._lock:
             if self._engine.is_running:
+                if self._is_stopping:
+                    raise RuntimeError("cronexec is stopping: start it again when stop() has returned")
                 return
-            self._engine = Engine()  # one that a parent process started did not survive the fork
-            self._engine.start()
+            engine = Engine()  # one that a parent process started did not survive the fork
+            engine.start()
             try:
-                self._assembly = self._engine.call(self._open(handler_loop))
+                self._assembly = engine.call(Assembly.open(self.settings, self._declarations, handler_loop))
             except BaseException:
-                self._engine.stop()
+                engine.stop()
                 raise
+            self._engine, self._is_stopping = engine, False
+            atexit.register(self._at_exit)
 
-    async def _open(self, handler_loop: asyncio.AbstractEventLoop | None) -> _Assembly:
-        assembly = _assemble(self.settings, self._declarations, handler_loop)
-        assembly.instance.start()
-        assembly.declaring.start()
-        return assembly
+    def _begin_stop(self, grace: float | None) -> Future[bool] | None:
+        """Begin to stop, or shorten the grace of a stop that is under way. None: it is not running here."""
+        if not self._engine.is_running:
+            return None
+        self._is_stopping = True
+        seconds = self.settings.shutdown_grace.total_seconds() if grace is None else grace
+        with contextlib.suppress(RuntimeError):  # it has ended in between
+            return self._engine.submit(self._close(seconds))
+        return None
 
     async def _close(self, grace: float) -> bool:
-        assembly = self._started()
-        await assembly.declaring.stop()
-        finished = await assembly.instance.stop(grace)
-        await assembly.targets.close()
-        await assembly.connection.close()
-        return finished
+        """Close everything and end the engine, on which this runs."""
+        engine, assembly = self._engine, self._assembly
+        try:
+            return assembly is None or await assembly.close(grace)
+        finally:
+            engine.stop()
 
-    def _grace(self, grace: float | None) -> float:
-        return self.settings.shutdown_grace.total_seconds() if grace is None else grace
+    def _at_exit(self) -> None:
+        """Give the baton back when the interpreter ends without `stop`; bounded: somebody waits for it."""
+        stopping = self._begin_stop(EXIT_GRACE)
+        if stopping is not None:
+            with contextlib.suppress(TimeoutError, CancelledError):
+                stopping.result(EXIT_TIMEOUT)
+            self._engine.stop()
+            self._engine.join(EXIT_TIMEOUT / 10)
 
 
 class Cronexec(_Embedded):
-    """An instance inside a synchronous application. Methods may be called from any thread."""
+    """An instance inside a synchronous application. Methods may be called from any thread.
+
+    ```python
+    cron = Cronexec.from_env()
+
+    @cron.job("tidy-up", every="15m")
+    def tidy_up(run: Run) -> None:
+        run.print("done")
+
+    cron.start()                                          # in the server's process, after any fork
+    cron.jobs.trigger("tidy-up")
+    cron.runs.list(job="tidy-up", limit=5)
+    cron.stop()                                           # hands over the baton, lets runs finish
+    ```
+    """
 
     @property
     def jobs(self) -> SyncJobs:
+        """The namespace's jobs."""
         return SyncJobs(self._call)
 
     @property
     def runs(self) -> SyncRuns:
+        """The namespace's ledger."""
         return SyncRuns(self._call)
 
     def start(self) -> None:
-        """Begin to compete for the baton, in the background. Idempotent; does not wait for the servers."""
+        """Begin to compete for the baton, in the background. Idempotent; does not wait for the servers.
+
+        Raises SettingsError for a setting that cannot be used.
+        """
         self._start(None)
-        atexit.register(self._at_exit)
 
     def stop(self, grace: float | None = None) -> bool:
-        """Hand over the baton, let what runs here finish within `grace` seconds (default `shutdown_grace`), and end.
+        """Hand over the baton, let runs finish within `grace` seconds (default `shutdown_grace`), and end.
 
-        Returns whether nothing was cut off. Idempotent.
+        Returns whether nothing was cut off. Idempotent; called again while it lasts, it can shorten the
+        grace. In a handler of this very instance it does not wait, and returns False.
         """
-        with self._lock:
-            if not self._engine.is_running:
-                return True
-            atexit.unregister(self._at_exit)
-            finished = self._engine.call(self._close(self._grace(grace)))
-            self._engine.stop()
-            self._assembly = None
-            return finished
+        stopping = self._begin_stop(grace)
+        if stopping is None:
+            return True
+        if self._engine.is_caller:
+            return False
+        engine, finished = self._engine, True
+        with contextlib.suppress(CancelledError):  # the engine ended before it looked at this call
+            finished = stopping.result()
+        engine.join()
+        atexit.unregister(self._at_exit)
+        return finished
 
-    def _at_exit(self) -> None:
-        """Give the baton back when the interpreter ends without `stop`.
-
-        Bounded, because somebody waits for the exit.
-        """
-        if self._engine.is_running:
-            try:
-                self._engine.call(self._close(0.0), EXIT_TIMEOUT)
-            except TimeoutError:
-                pass
-
-    def _call(self, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-        return self._engine.call(work(self._started().client))
+    def _call(self, work: "Callable[[Client], Coroutine[Any, Any, T]]") -> T:
+        try:
+            return self._engine.call(work(self._client))
+        except CronexecError as error:
+            raise error.with_traceback(None)  # noqa: B904  it is the same error, without the engine's frames
 
 
 class AsyncCronexec(_Embedded):
-    """An instance inside an asynchronous application: `async with AsyncCronexec.from_env() as cron`.
+    """An instance inside an asynchronous application. Methods are awaited, on any loop.
 
-    Async handlers run on the loop that entered it. Methods are awaited, on any loop.
+    Async handlers run on the loop that entered it, others in threads.
+
+    ```python
+    cron = AsyncCronexec.from_env()
+
+    @cron.job("tidy-up", every="15m")
+    async def tidy_up(run: Run) -> None:
+        await run.progress(1, 1)
+
+    async with cron:
+        await cron.jobs.trigger("tidy-up")
+        await cron.runs.list(job="tidy-up", limit=5)
+    ```
     """
 
     @property
     def jobs(self) -> AsyncJobs:
+        """The namespace's jobs."""
         return AsyncJobs(self._call)
 
     @property
     def runs(self) -> AsyncRuns:
+        """The namespace's ledger."""
         return AsyncRuns(self._call)
 
     async def start(self) -> None:
-        """Begin to compete for the baton, in the background. Idempotent; does not wait for the servers."""
-        self._start(asyncio.get_running_loop())
+        """Begin to compete for the baton, in the background. Idempotent; does not wait for the servers.
+
+        Raises SettingsError for a setting that cannot be used.
+        """
+        await asyncio.to_thread(self._start, asyncio.get_running_loop())
 
     async def stop(self, grace: float | None = None) -> bool:
-        """Hand over the baton, let what runs here finish within `grace` seconds (default `shutdown_grace`), and end.
+        """Hand over the baton, let runs finish within `grace` seconds (default `shutdown_grace`), and end.
 
-        Returns whether nothing was cut off. Idempotent.
+        Returns whether nothing was cut off. Idempotent; called again while it lasts, it can shorten the
+        grace. In a handler of this very instance it does not wait, and returns False.
         """
-        if not self._engine.is_running:
+        stopping = self._begin_stop(grace)
+        if stopping is None:
             return True
-        finished = await self._engine.call_async(self._close(self._grace(grace)))
-        self._engine.stop()
-        self._assembly = None
-        return finished
+        if self._engine.is_caller:
+            return False
+        engine, waiting = self._engine, asyncio.wrap_future(stopping)
+        await asyncio.wait({waiting})  # which a cancelled caller leaves alone
+        await engine.wait_ended()
+        atexit.unregister(self._at_exit)
+        return waiting.cancelled() or waiting.result()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -261,5 +278,8 @@ class AsyncCronexec(_Embedded):
     ) -> None:
         await self.stop()
 
-    async def _call(self, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-        return await self._engine.call_async(work(self._started().client))
+    async def _call(self, work: "Callable[[Client], Coroutine[Any, Any, T]]") -> T:
+        try:
+            return await self._engine.call_async(work(self._client))
+        except CronexecError as error:
+            raise error.with_traceback(None)  # noqa: B904  it is the same error, without the engine's frames

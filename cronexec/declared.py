@@ -1,9 +1,9 @@
 """Jobs declared in code: collected by the decorator, put when the application starts, only if they differ.
 
-However many instances start at once, a job gets one new version: the holder applies commands in order, and one
-that changes nothing makes no version. What the holder refuses is logged, and the application goes on without
-it. What cannot be sent is tried again, with backoff. Modules that are imported after `start()` may declare
-jobs, too.
+However many instances start at once, a job gets one new version: the holder applies commands in order, and
+one that changes nothing makes no version. What the holder refuses is logged, and the application goes on
+without it. What cannot be sent is tried again, with backoff. Modules that are imported after `start()` may
+declare jobs, too.
 """
 
 import asyncio
@@ -72,7 +72,7 @@ class Declarations:
         return declare
 
     async def keep_put(self, client: "Client", log: Log) -> None:
-        """Put what differs, now and whenever more is declared. On the engine's loop, until it is cancelled."""
+        """Put what differs, now and whenever more is declared; on the engine's loop, until cancelled."""
         more, loop = Wake(), asyncio.get_running_loop()
         self._declared = lambda: loop.is_closed() or loop.call_soon_threadsafe(more.set)
         answered: set[str] = set()
@@ -108,7 +108,7 @@ async def _put_differing(left: dict[str, JobDocument], client: "Client", log: Lo
 async def _put(document: JobDocument, client: "Client", log: Log) -> None:
     try:
         result = await client.jobs.put(document, declared=True)
-    except RefusedError as refused:
-        log.error("job.declaration_refused", job=document.name, code=refused.code, why=str(refused))  # noqa: TRY400  why says it
+    except RefusedError as error:
+        log.error("job.declaration_refused", job=document.name, code=error.code, why=str(error))  # noqa: TRY400  `why` says it
     else:
         log.info("job.declared", job=document.name, version=result["version"], changed=result["changed"])

@@ -1,16 +1,24 @@
 """`cron.jobs` and `cron.runs` as applications see them: the client's calls, carried to the engine and back.
 
 From a synchronous application they wait in the calling thread, from an asynchronous one they are awaited;
-nothing else differs.
+nothing else differs. They work on every instance, whoever holds the baton. Documents are validated where the
+caller is: however many an application puts, the engine only sends them.
+
+Changes raise RefusedError (the holder said no), NotYetAppliedError (no holder answered in time; it will be
+applied) and UnreachableError (a server did not answer); reading raises UnreachableError; all of them raise
+RuntimeError where cronexec is not started in this process.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from cronexec.client import Client
 from cronexec.domain.job import Job, JobDocument
-from cronexec.domain.run import Run
+from cronexec.domain.run import Run, RunState
 from cronexec.ports import RunFilter
+
+if TYPE_CHECKING:  # it loads what only a started instance needs
+    from cronexec.client import Client
 
 T = TypeVar("T")
 Document = Mapping[str, Any] | JobDocument
@@ -20,45 +28,58 @@ Result = Mapping[str, Any]
 class Call(Protocol):
     """Performs a piece of the client's work on the engine and waits for it."""
 
-    def __call__(self, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T: ...
+    def __call__(self, work: "Callable[[Client], Coroutine[Any, Any, T]]") -> T: ...
 
 
 class AsyncCall(Protocol):
     """The same, to be awaited."""
 
-    def __call__(self, work: Callable[[Client], Coroutine[Any, Any, T]]) -> Awaitable[T]: ...
+    def __call__(self, work: "Callable[[Client], Coroutine[Any, Any, T]]") -> Awaitable[T]: ...
+
+
+def _parse(document: Document) -> JobDocument:
+    return document if isinstance(document, JobDocument) else JobDocument.parse(document)
 
 
 class SyncJobs:
-    """The namespace's jobs.
-
-    Changes raise RefusedError, NotYetAppliedError or UnreachableError; documents InvalidDocumentError.
-    """
+    """The namespace's jobs."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
 
     def put(self, document: Document, *, if_version: int | None = None) -> Result:
-        return self._call(lambda client: client.jobs.put(document, if_version=if_version))
+        """Create or update a job; returns its `name`, its `version`, and whether that `changed` anything.
+
+        `if_version`: only if the job has that version now; 0: only if there is none. Raises
+        InvalidDocumentError with every wrong field, before anything is sent.
+        """
+        job = _parse(document)
+        return self._call(lambda client: client.jobs.put(job, if_version=if_version))
 
     def delete(self, name: str, *, if_version: int | None = None) -> Result:
+        """Delete a job and cancel its queued runs; what runs goes on."""
         return self._call(lambda client: client.jobs.delete(name, if_version=if_version))
 
     def pause(self, name: str) -> Result:
+        """Let no slot of the job run until it is resumed; its queued runs are cancelled."""
         return self._call(lambda client: client.jobs.pause(name))
 
     def resume(self, name: str) -> Result:
+        """End a pause."""
         return self._call(lambda client: client.jobs.resume(name))
 
     def trigger(
         self, name: str, *, params: Mapping[str, Any] | None = None, key: str | None = None
     ) -> Result:
+        """Run a job now, with `params` for the job's own; returns the `run`'s id. Once for each `key`."""
         return self._call(lambda client: client.jobs.trigger(name, params=params, key=key))
 
     def list(self) -> list[Job]:
+        """Return all jobs."""
         return self._call(lambda client: client.jobs.list())
 
     def get(self, name: str) -> Job | None:
+        """Return the job, or None where there is none."""
         return self._call(lambda client: client.jobs.get(name))
 
 
@@ -68,13 +89,26 @@ class SyncRuns:
     def __init__(self, call: Call) -> None:
         self._call = call
 
-    def list(self, which: RunFilter | None = None) -> list[Run]:
+    def list(
+        self,
+        *,
+        job: str | None = None,
+        states: Iterable[RunState | str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 50,
+    ) -> list[Run]:
+        """Return entries, newest slot first; `since` and `until` bound the slot; no `states` are all."""
+        wanted = tuple(RunState(state) for state in states)
+        which = RunFilter(job=job, states=wanted, since=since, until=until, limit=limit)
         return self._call(lambda client: client.runs.list(which))
 
     def get(self, run_id: str) -> Run | None:
+        """Return the entry (`JOB@SLOT`, `JOB#KEY`), or None."""
         return self._call(lambda client: client.runs.get(run_id))
 
     def cancel(self, run_id: str) -> Result:
+        """Cancel a run, wherever it is: a queued one at once, a running one when its instance sees it."""
         return self._call(lambda client: client.runs.cancel(run_id))
 
 
@@ -85,26 +119,38 @@ class AsyncJobs:
         self._call = call
 
     async def put(self, document: Document, *, if_version: int | None = None) -> Result:
-        return await self._call(lambda client: client.jobs.put(document, if_version=if_version))
+        """Create or update a job; returns its `name`, its `version`, and whether that `changed` anything.
+
+        `if_version`: only if the job has that version now; 0: only if there is none. Raises
+        InvalidDocumentError with every wrong field, before anything is sent.
+        """
+        job = _parse(document)
+        return await self._call(lambda client: client.jobs.put(job, if_version=if_version))
 
     async def delete(self, name: str, *, if_version: int | None = None) -> Result:
+        """Delete a job and cancel its queued runs; what runs goes on."""
         return await self._call(lambda client: client.jobs.delete(name, if_version=if_version))
 
     async def pause(self, name: str) -> Result:
+        """Let no slot of the job run until it is resumed; its queued runs are cancelled."""
         return await self._call(lambda client: client.jobs.pause(name))
 
     async def resume(self, name: str) -> Result:
+        """End a pause."""
         return await self._call(lambda client: client.jobs.resume(name))
 
     async def trigger(
         self, name: str, *, params: Mapping[str, Any] | None = None, key: str | None = None
     ) -> Result:
+        """Run a job now, with `params` for the job's own; returns the `run`'s id. Once for each `key`."""
         return await self._call(lambda client: client.jobs.trigger(name, params=params, key=key))
 
     async def list(self) -> list[Job]:
+        """Return all jobs."""
         return await self._call(lambda client: client.jobs.list())
 
     async def get(self, name: str) -> Job | None:
+        """Return the job, or None where there is none."""
         return await self._call(lambda client: client.jobs.get(name))
 
 
@@ -114,11 +160,24 @@ class AsyncRuns:
     def __init__(self, call: AsyncCall) -> None:
         self._call = call
 
-    async def list(self, which: RunFilter | None = None) -> list[Run]:
+    async def list(
+        self,
+        *,
+        job: str | None = None,
+        states: Iterable[RunState | str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 50,
+    ) -> list[Run]:
+        """Return entries, newest slot first; `since` and `until` bound the slot; no `states` are all."""
+        wanted = tuple(RunState(state) for state in states)
+        which = RunFilter(job=job, states=wanted, since=since, until=until, limit=limit)
         return await self._call(lambda client: client.runs.list(which))
 
     async def get(self, run_id: str) -> Run | None:
+        """Return the entry (`JOB@SLOT`, `JOB#KEY`), or None."""
         return await self._call(lambda client: client.runs.get(run_id))
 
     async def cancel(self, run_id: str) -> Result:
+        """Cancel a run, wherever it is: a queued one at once, a running one when its instance sees it."""
         return await self._call(lambda client: client.runs.cancel(run_id))

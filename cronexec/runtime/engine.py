@@ -1,8 +1,9 @@
 """The engine: a thread with an event loop of its own, in which everything of cronexec runs.
 
-User code never runs on it, so nothing that an application does to its own loop or threads can stall the baton,
-the tick or the commands. An engine knows the process that made it: threads do not survive a fork, so a forked
-child has none until it starts one. Nobody waits for ever: calls that it cannot answer any more are cancelled.
+User code never runs on it, so nothing that an application does to its own loop or threads can stall the
+baton, the tick or the commands. An engine knows the process that made it: threads do not survive a fork, so
+a forked child has none until it starts one. Nobody waits for ever: calls that it cannot answer any more are
+cancelled.
 """
 
 import asyncio
@@ -82,7 +83,7 @@ class Engine:
             raise RuntimeError(STOPPED) from None
 
     def stop(self) -> None:
-        """Have the loop end, and cancel what is left on it. Idempotent; `join` and `wait_ended` wait for it."""
+        """Have the loop end, and cancel what is left on it. Idempotent; `join`, `wait_ended` wait for it."""
         with self._lock:
             if self._loop is not None and self.is_running:
                 self._loop.call_soon_threadsafe(self._stopping.set)

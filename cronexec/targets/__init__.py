@@ -10,10 +10,7 @@ from cronexec.ports import Execution, Publisher, Target
 from cronexec.settings import Settings
 from cronexec.targets.handler import Handlers, HandlerTarget
 from cronexec.targets.output import BoundedOutput
-from cronexec.targets.publish import PublishTarget
 from cronexec.targets.secrets import Secrets
-from cronexec.targets.shell import ShellTarget
-from cronexec.targets.webhook import WebhookTarget
 
 _POOLS = {"webhook": "webhooks", "shell": "shell", "publish": "publishes"}
 
@@ -39,6 +36,11 @@ class Targets:
 
         `environ` has the secrets, and PATH, HOME and LANG for shell commands.
         """
+        # Importing cronexec imports this package, for handlers; what they are not made of is loaded at start.
+        from cronexec.targets.publish import PublishTarget  # noqa: PLC0415
+        from cronexec.targets.shell import ShellTarget  # noqa: PLC0415
+        from cronexec.targets.webhook import WebhookTarget  # noqa: PLC0415
+
         secrets = Secrets(environ, settings.secrets_dir)
         by_kind: dict[str, Target] = {
             "webhook": WebhookTarget(secrets=secrets, limit=settings.max_running_webhooks),
