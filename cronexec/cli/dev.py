@@ -22,6 +22,7 @@ from cronexec.dev.watch import Watch, WatchOptions
 from cronexec.domain.job import JobDocument
 from cronexec.errors import InvalidDocumentError
 
+SIMPLE_TERMINALS = frozenset({"", "dumb", "unknown"})  # they cannot move the cursor
 EXIT_CODES: tuple[tuple[type[Exception], int, str], ...] = (
     (DevFileError, USAGE, "settings"),
     (DataDirectoryError, REFUSED, "data_directory"),
@@ -91,6 +92,7 @@ def _check_length(_: click.Context, __: click.Parameter, length: timedelta | Non
 @click.pass_context
 def dev(
     ctx: click.Context,
+    *,
     files: Sequence[str],
     instances: int,
     kill_holder_every: timedelta | None,
@@ -101,14 +103,16 @@ def dev(
     plain: bool,
     stop_after: timedelta | None,
 ) -> None:
-    """Run a private RabbitMQ and MongoDB and several instances on this machine, put the jobs of the given files (YAML,
-    JSON or crontabs, as in 'job put'), and show what happens.
+    r"""Run private servers and several instances on this machine, and show what happens.
 
-    Servers that CRONEXEC_AMQP_URL and CRONEXEC_MONGO_URL name are used in place of private ones. Each instance is a
-    process of its own and writes its log to instances/NAME.log in the data directory. Ctrl-C stops everything; a
-    second one ends it at once.
+    RabbitMQ and MongoDB have to be installed. The jobs of the given files (YAML, JSON or crontabs, as in
+    'job put') are put at the start.
 
-    A file dev.toml beside the first job file may give --app and --with, which are then found in its folder:
+    Servers that CRONEXEC_AMQP_URL and CRONEXEC_MONGO_URL name are used in place of private ones. Each
+    instance is a process of its own, started again when it is killed, and writes its log to
+    instances/NAME.log in the data directory. Ctrl-C stops everything; a second one ends it at once.
+
+    A file dev.toml beside the first job file may give --app and --with, found in its folder:
 
     \b
       app = "app:cron"
@@ -137,7 +141,9 @@ def dev(
         if beside.path and plan.folder == beside.path.parent:
             click.echo(f"using {beside.path}")
         options = WatchOptions(
-            view=not plain and sys.stdout.isatty(), kill_holder_every=kill_holder_every, stop_after=stop_after
+            view=not plain and sys.stdout.isatty() and os.environ.get("TERM", "") not in SIMPLE_TERMINALS,
+            kill_holder_every=kill_holder_every,
+            stop_after=stop_after,
         )
         _run(plan, options, data_dir)
     except tuple(kind for kind, _, _ in EXIT_CODES) as error:

@@ -8,6 +8,7 @@ with what it said: then it is the application or a setting that is wrong, and tr
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +32,7 @@ class Place:
 
 
 def places(count: int) -> list[Place]:
-    """Return names for `count` instances, two of three in one datacenter: ams-1, ams-2, fra-1, ams-3 …"""
+    """Return names for `count` instances, two of three in one datacenter: ams-1, ams-2, fra-1, ams-3."""
     taken: dict[str, int] = {}
     found = []
     for index in range(count):
@@ -49,8 +50,7 @@ def serve_command(app: str | None) -> list[str]:
 
 
 def inherited_environment(own: Mapping[str, str]) -> dict[str, str]:
-    """Return our environment with `own` in place of what it says of the same settings, `_FILE` twins included.
-    """
+    """Return our environment with `own` in it, without the `_FILE` twins of what `own` sets."""
     hidden = {f"{name}_FILE" for name in own}
     return {name: value for name, value in os.environ.items() if name not in hidden} | dict(own)
 
@@ -90,6 +90,8 @@ class Cluster:
         directory: Path,
     ) -> None:
         self.members = {place.name: _member(place, command, environment, directory) for place in where}
+        self._changing = threading.Lock()
+        self._stopping = False
 
     def start(self) -> None:
         """Start all instances without waiting for anything. Raises ServerStartError."""
@@ -98,16 +100,17 @@ class Cluster:
 
     def ended(self) -> str | None:
         """Return a sentence about an instance that has ended by itself, or None."""
-        for member in self.members.values():
+        for name, member in self.members.items():
             code = member.process.exit_code
             if code is not None:
-                tail = member.process.log_tail()
-                return f"the instance {member.place.name} ended with exit code {code}; the end of its log:\n{tail}"
+                last = member.process.log_tail().splitlines()[-1]
+                return (
+                    f"the instance {name} ended with exit code {code}: {last} (the log: {member.process.log})"
+                )
         return None
 
     def kill(self, name: str) -> bool:
-        """Kill an instance as a power cut would (SIGKILL); returns whether it is one of ours and was running.
-        """
+        """Kill an instance (SIGKILL); returns whether it is one of ours and was running."""
         member = self.members.get(name)
         if member is None or not member.process.running:
             return False
@@ -118,11 +121,15 @@ class Cluster:
     def revive(self) -> list[str]:
         """Start again what has been down long enough; returns the names."""
         now = time.monotonic()
-        return [name for name, member in self.members.items() if member.revive(now)]
+        with self._changing:
+            if self._stopping:
+                return []
+            return [name for name, member in self.members.items() if member.revive(now)]
 
     def stop(self) -> None:
-        """Have all instances stop, side by side: they hand over the baton and finish what they run, within their grace.
-        """
+        """Have all instances stop, side by side, each within its grace; none is started again."""
+        with self._changing:
+            self._stopping = True
         with ThreadPoolExecutor(max(len(self.members), 1)) as pool:
             for member in self.members.values():
                 pool.submit(member.process.stop, timeout=STOP_TIMEOUT)

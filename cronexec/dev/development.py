@@ -1,4 +1,4 @@
-"""`cronexec dev`: servers, companions, instances, jobs, view; started in this order and stopped in the reverse one.
+"""`cronexec dev`: servers, companions, instances, jobs, view; started in this order, stopped in reverse.
 
 ```
 Development ── Servers (RabbitMQ, MongoDB)     private, or given by URL
@@ -43,6 +43,7 @@ PUT_TIMEOUT = timedelta(seconds=60)
 LOOK_INTERVAL = timedelta(milliseconds=100)
 COMPANION_STOP_TIMEOUT = timedelta(seconds=3)
 SHUTDOWN_GRACE = "5s"
+INSTANCE_LOST_AFTER = "20s"  # what a killed instance ran is seen to be abandoned while one still looks
 PUT_AT_ONCE = 500
 ENDED_BY_SIGNAL = 130
 
@@ -97,6 +98,7 @@ class Development:
         self._directory = directory
         self._servers = servers
         self._say = say
+        self._settings = self._load_settings()
         self._signals = 0
         self._stop_requested = asyncio.Event()
         self._cluster = self._make_cluster()
@@ -127,7 +129,7 @@ class Development:
             companion.start()
         self._cluster.start()
         env_file = self._directory.write_environment(self._variables())
-        connection = Connection.open(self._settings(), name="dev")
+        connection = Connection.open(self._settings, name="dev")
         try:
             client = Client(
                 store=connection.store,
@@ -152,7 +154,7 @@ class Development:
     async def _start_servers(self) -> None:
         private = [each for each in (self._servers.rabbitmq, self._servers.mongo) if each]
         if not private:
-            self._say("using the given broker and database")
+            self._say(f"using the given broker and database, namespace {self._settings.namespace}")
             return
         self._say(f"starting {self._names_of_servers()} in {self._directory.path}")
         began = time.monotonic()
@@ -259,7 +261,7 @@ class Development:
             task.cancel()
             await asyncio.wait({task})
 
-    def _settings(self) -> Settings:
+    def _load_settings(self) -> Settings:
         return Settings.load(
             self._plan.config,
             amqp_urls=self._servers.amqp_url,
@@ -276,8 +278,7 @@ class Development:
         return variables | namespace
 
     def _environment(self) -> dict[str, str]:
-        """Return what instances and companions have in common: where the servers are, and modules and programs of `folder`.
-        """
+        """Return what all children have: where the servers are, the modules of `folder`, our Python."""
         paths = [str(self._plan.folder), *filter(None, [os.environ.get("PYTHONPATH")])]
         programs = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
         config = {"CRONEXEC_CONFIG": str(self._plan.config.absolute())} if self._plan.config else {}
@@ -293,6 +294,9 @@ class Development:
         own = {
             "CRONEXEC_ALLOW_SHELL": "true" if self._plan.allow_shell else "false",
             "CRONEXEC_SHUTDOWN_GRACE": SHUTDOWN_GRACE,
+            "CRONEXEC_INSTANCE_LOST_AFTER": os.environ.get(
+                "CRONEXEC_INSTANCE_LOST_AFTER", INSTANCE_LOST_AFTER
+            ),
         }
         return Cluster(
             places(self._plan.instances),

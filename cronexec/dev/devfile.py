@@ -1,4 +1,4 @@
-"""`dev.toml`: what stands beside job files so that `cronexec dev` finds the application and the programs that the jobs need.
+"""`dev.toml`, beside job files: the application and the programs that `cronexec dev` starts for them.
 
 ```toml
 app = "app:cron"                # as in --app; imported from the folder of this file
@@ -24,8 +24,7 @@ class DevFileError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DevFile:
-    """The application (MODULE:NAME), the commands to start beside it, and the folder that both are found in.
-    """
+    """The application (MODULE:NAME), the commands to start beside it, and the folder of both."""
 
     app: str | None = None
     commands: Sequence[str] = ()
@@ -61,7 +60,7 @@ def split_command(command: str) -> list[str]:
 
 def _text(given: dict[str, Any], path: Path) -> str | None:
     if unknown := given.keys() - {"app", "with"}:
-        raise DevFileError(f"{path}: unknown key {sorted(unknown)[0]}; there are app and with")
+        raise DevFileError(f"{path}: unknown key {min(unknown)}; there are app and with")
     app = given.get("app")
     if app is not None and not isinstance(app, str):
         raise DevFileError(f'{path}: app: expected text such as "app:cron"; got {app!r}')

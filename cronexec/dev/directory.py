@@ -1,4 +1,4 @@
-"""The data directory of `cronexec dev`: whose it is, what is kept in it, and servers that find their data again.
+"""The data directory of `cronexec dev`: whose it is, what is kept, and servers that find their data again.
 
 It belongs to one `dev` at a time (a lock that ends with the process, however it ends). A temporary one goes
 when `dev` ends; one that the user named is kept, and the servers of the next `dev` continue with its data.
@@ -55,7 +55,8 @@ class DataDirectory(AbstractContextManager["DataDirectory"]):
         except BlockingIOError as error:
             self._lock.close()
             raise DataDirectoryError(
-                f"the data directory {self.path} is in use by another 'cronexec dev': stop it, or give another --data-dir"
+                f"the data directory {self.path} is in use by another 'cronexec dev': "
+                "stop it, or give another --data-dir"
             ) from error
         return self
 
@@ -104,8 +105,8 @@ class DataDirectory(AbstractContextManager["DataDirectory"]):
             port = int(file.read_text())
             if not _is_free(port):
                 raise DataDirectoryError(
-                    f"port {port} is taken, and the MongoDB in {self.path} is known by it: end what listens there, "
-                    "or give another --data-dir"
+                    f"port {port} is taken, and the MongoDB in {self.path} is known by it: end what listens "
+                    "there, or give another --data-dir"
                 )
             return port
         file.parent.mkdir(parents=True, exist_ok=True)

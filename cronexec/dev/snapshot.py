@@ -44,8 +44,7 @@ class Totals:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failover:
-    """A handover: to whom, when it was seen, and how long it took from the kill (None: it was not our kill).
-    """
+    """A handover: to whom, when it was seen, how long after the kill (None: we killed nobody)."""
 
     at: datetime
     holder: str | None
@@ -155,8 +154,7 @@ def latest(runs: Iterable[Run], most: int) -> list[Run]:
 
 
 def total(runs: Sequence[Run], now: datetime, schedules: Mapping[str, Schedule]) -> Totals:
-    """Count the slots of `runs`, newest first, of the last minute; a range entry counts for each slot in it.
-    """
+    """Count the slots of `runs`, newest first; a range entry counts for each slot in it."""
     due = [run for run in runs if run.cause is Cause.SCHEDULE]
     skipped = sum(_slots_in(run, now, schedules.get(run.job)) for run in due if run.state is RunState.SKIPPED)
     lateness = sorted(run.lateness_s for run in due if run.lateness_s is not None)

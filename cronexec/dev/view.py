@@ -20,6 +20,7 @@ from cronexec.domain.run import Run, RunState
 from cronexec.ports import InstanceRecord
 
 WIDE = 110
+HEAD_LINES = 5  # the baton, the minute, the remark, the heading of the instances; the foot
 MOST_NEXT = 10
 MOST_RUNNING = 16
 BAR_WIDTH = 18
@@ -70,17 +71,16 @@ class Rows:
 
 
 def fit(scene: Scene, *, height: int, wide: bool) -> Rows:
-    """Share the terminal's lines: what runs and what comes next get up to what they need, the last runs the rest.
-    """
-    head = 4 + 2 + len(_names(scene))  # two lines, the minute, the foot; the instances with their heading
-    free = max(height - head - (4 if wide else 5), 3)  # headings, and a column line for the last runs
-    wanted = min(len(scene.snapshot.running), MOST_RUNNING)
+    """Share the terminal's lines, by its size only: nothing jumps when more or less is running."""
+    head = HEAD_LINES + len(_names(scene))
+    headings = 2 if wide else 3
+    free = max(height - head - headings, 3)
     if wide:
-        side = max(min(max(wanted, 5), free // 2), 1)
+        side = max(min(MOST_RUNNING, free * 9 // 20), 1)
         return Rows(running=side, upcoming=side, latest=free - side)
-    upcoming = max(min(MOST_NEXT, free // 5), 1)
-    running = max(min(max(wanted, 3), (free - upcoming) * 2 // 5), 1)
-    return Rows(running=running, upcoming=upcoming, latest=max(free - upcoming - running, 1))
+    upcoming = max(min(MOST_NEXT, free // 4), 1)
+    running = max(min(MOST_RUNNING, free // 3), 1)
+    return Rows(running=running, upcoming=upcoming, latest=free - upcoming - running)
 
 
 def draw(scene: Scene, *, width: int, height: int) -> RenderableType:
@@ -88,7 +88,7 @@ def draw(scene: Scene, *, width: int, height: int) -> RenderableType:
     wide = width >= WIDE
     rows = fit(scene, height=height, wide=wide)
     running = _section("running", len(scene.snapshot.running), _running(scene, rows.running))
-    upcoming = _section("next", None, _upcoming(scene, rows.upcoming))
+    upcoming = _section(f"next of {scene.snapshot.jobs} jobs", None, _upcoming(scene, rows.upcoming))
     if wide:
         middle = Table.grid(expand=True, padding=(0, 2, 0, 0))
         middle.add_column(ratio=13)
@@ -113,7 +113,7 @@ def _head(scene: Scene) -> list[RenderableType]:
         (f"  failovers {len(scene.failovers)}{_last_took(scene.failovers)}", ""),
     )
     remark = _line((scene.remark, "yellow"))
-    return [holder, _minute(scene.snapshot.totals, scene.snapshot.jobs), remark]
+    return [holder, _minute(scene.snapshot.totals), remark]
 
 
 def _is_held(scene: Scene) -> bool:
@@ -126,7 +126,7 @@ def _last_took(failovers: Sequence[Failover]) -> str:
     return f", last {seconds_text(timed[-1].total_seconds())}" if timed else ""
 
 
-def _minute(totals: Totals, jobs: int) -> Text:
+def _minute(totals: Totals) -> Text:
     window = (
         "last minute" if totals.of >= timedelta(seconds=59) else f"last {totals.of.total_seconds():.0f} s"
     )
@@ -135,7 +135,6 @@ def _minute(totals: Totals, jobs: int) -> Text:
         for _ in range(totals.late_p50 is not None)
     ]
     return _line(
-        (f"{jobs} jobs  ", ""),
         (f"{window}: ", "bold"),
         (f"{totals.due} due", ""),
         (f", {totals.run} run", "green" if totals.run else ""),
@@ -163,7 +162,7 @@ def _instances(scene: Scene) -> RenderableType:
             Text(name, "bold" if state == "holder" else ""),
             scene.places.get(name) or (record.executor.datacenter if record else ""),
             Text(state, INSTANCE_STATES.get(state, "")),
-            str(alive.running) if alive else "–",
+            str(alive.running) if alive else "-",
             _beat(scene.snapshot.term.read_at, alive),
         )
     return Group(_heading("instances"), table)
@@ -187,7 +186,7 @@ def _state(scene: Scene, name: str, record: InstanceRecord | None) -> str:
 
 def _beat(now: datetime, record: InstanceRecord | None) -> Text:
     if record is None:
-        return Text("–")
+        return Text("-")
     age = max(now - record.beat_at, timedelta())
     return Text(f"{age.total_seconds():.0f} s ago", "" if age < BEAT_FINE else "bold red")
 
@@ -199,19 +198,29 @@ def _running(scene: Scene, rows: int) -> Table:
     table.add_column(width=BAR_WIDTH, no_wrap=True)
     table.add_column(width=5, no_wrap=True, justify="right")
     table.add_column(ratio=2, no_wrap=True, overflow="ellipsis", style="dim")
-    runs = scene.snapshot.running
+    present = {
+        record.executor.id for record in scene.snapshot.instances if record.executor.name not in scene.down
+    }
+    runs = sorted(scene.snapshot.running, key=lambda run: _is_lost(run, present))
     shown = runs if len(runs) <= rows else runs[: rows - 1]
     for run in shown:
-        table.add_row(*_running_row(run, scene.snapshot.term.read_at))
+        table.add_row(*_running_row(run, scene.snapshot.term.read_at, lost=_is_lost(run, present)))
     if len(shown) < len(runs):
         table.add_row(Text(f"and {len(runs) - len(shown)} more", "dim"))
     return _padded(table, len(shown) + (len(shown) < len(runs)), rows)
 
 
-def _running_row(run: Run, now: datetime) -> tuple[RenderableType, ...]:
+def _is_lost(run: Run, present: set[str]) -> bool:
+    """Whether the instance that executes it is not there any more; the holder will abandon it."""
+    return run.executor is not None and run.executor.id not in present
+
+
+def _running_row(run: Run, now: datetime, *, lost: bool) -> tuple[RenderableType, ...]:
     where = run.executor.name if run.executor else ""
     since = seconds_text(max((now - run.started_at).total_seconds(), 0)) if run.started_at else ""
     progress = run.progress
+    if lost:
+        return Text(run.job, "dim"), Text(where, "dim"), Text("its instance died", "red"), "", ""
     if progress is None:
         return run.job, where, Text(f"for {since}", "dim"), "", ""
     if not progress.total:
@@ -274,7 +283,7 @@ def _upcoming(scene: Scene, rows: int) -> Table:
 
 
 def _foot(scene: Scene) -> Text:
-    return _line(("Ctrl-C stops everything", "bold"), (f"  {scene.hint}" if scene.hint else "", "dim"))
+    return _line(("Ctrl-C stops everything.", "bold"), (f" {scene.hint}" if scene.hint else "", "dim"))
 
 
 def _section(title: str, count: int | None, content: RenderableType) -> Group:

@@ -1,4 +1,6 @@
-"""Watching: the live view in a terminal, a line every few seconds in a pipe; beside it, instances are revived and holders killed.
+"""Watching: the live view in a terminal, a line every few seconds in a pipe.
+
+Beside it, instances that were killed are started again, and holders are killed where that was asked for.
 
 What is read may fail while servers are restarted by hand: then the last snapshot stays, with the reason as
 the remark.
@@ -17,6 +19,7 @@ from rich.live import Live
 
 from cronexec.dev.development import Running
 from cronexec.dev.failover import FailoverLog, kill_holder
+from cronexec.dev.processes import ChildProcess
 from cronexec.dev.snapshot import Snapshot, SnapshotReader
 from cronexec.dev.view import Scene, draw, seconds_text
 from cronexec.errors import CronexecError
@@ -49,7 +52,7 @@ class Watch:
         self._live: Live | None = None
 
     async def run(self, running: Running) -> None:
-        """Raises CronexecError only when the very first reading fails."""
+        """Watch; raises CronexecError when the first reading fails, later ones may."""
         tasks: list[Coroutine[Any, Any, None]] = [self._show(running), self._revive(running)]
         if self._options.kill_holder_every is not None:
             tasks.append(self._kill_holders(running, self._options.kill_holder_every))
@@ -98,9 +101,10 @@ class Watch:
         up = sum(member.process.running for member in running.cluster.members.values())
         self._say(
             f"{term.read_at:%H:%M:%S} baton {term.holder_name or 'nobody'}, epoch {term.epoch}, "
-            f"lag {seconds_text(max(term.lag.total_seconds(), 0))}; {up} of {len(running.cluster.members)} instances; "
-            f"{len(snapshot.running)} running; last minute: {totals.due} due, {totals.run} run, "
-            f"{totals.skipped} skipped, {totals.failed} failed; failovers {len(self._failovers.failovers)}"
+            f"lag {seconds_text(max(term.lag.total_seconds(), 0))}; "
+            f"{up} of {len(running.cluster.members)} instances; {len(snapshot.running)} running; "
+            f"last minute: {totals.due} due, {totals.run} run, {totals.skipped} skipped, "
+            f"{totals.failed} failed; failovers {len(self._failovers.failovers)}"
         )
 
     def _scene(self, snapshot: Snapshot, running: Running) -> Scene:
@@ -111,18 +115,14 @@ class Watch:
             down=frozenset(member.place.name for member in members if not member.process.running),
             failovers=self._failovers.failovers,
             remark=self._current_remark(running),
-            hint=f"Another terminal: . {running.env_file}; cronexec job list",
+            hint=f"In another terminal: . {running.env_file}",
         )
 
     def _current_remark(self, running: Running) -> str:
         if self._remark and time.monotonic() - self._remarked_at < REMARK_TIMEOUT.total_seconds():
             return self._remark
         ended = [each for each in running.companions if not each.running]
-        return (
-            f"{ended[0].name} has ended with exit code {ended[0].exit_code}: see {ended[0].log}"
-            if ended
-            else ""
-        )
+        return _ended(ended[0]) if ended else ""
 
     def _note(self, remark: str) -> None:
         self._remark = remark
@@ -131,9 +131,14 @@ class Watch:
             self._say(remark)
 
     async def _revive(self, running: Running) -> None:
+        told: set[str] = set()
         while True:
             for name in await asyncio.to_thread(running.cluster.revive):
                 self._note(f"{name} started again")
+            for companion in running.companions:
+                if not companion.running and companion.name not in told:
+                    told.add(companion.name)
+                    self._note(_ended(companion))
             await asyncio.sleep(REVIVE_INTERVAL.total_seconds())
 
     async def _kill_holders(self, running: Running, every: timedelta) -> None:
@@ -147,13 +152,16 @@ class Watch:
             if failover is not None and failover.took is not None:
                 took = seconds_text(failover.took.total_seconds())
                 self._note(
-                    f"killed {failover.killed} (kill -9): {failover.holder} committed its first write after {took}"
+                    f"killed {failover.killed} (kill -9); {failover.holder}'s first write came {took} later"
                 )
 
 
+def _ended(companion: ChildProcess) -> str:
+    return f"{companion.name} has ended with exit code {companion.exit_code}: see {companion.log}"
+
+
 async def _until_first_ends(work: list[Coroutine[Any, Any, None]], limit: float | None) -> None:
-    """Run all until one ends (its error is raised) or `limit` seconds have passed; the others are cancelled.
-    """
+    """Run all until one ends (its error is raised) or `limit` seconds have passed; cancel the others."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:
         done, _ = await asyncio.wait(tasks, timeout=limit, return_when=asyncio.FIRST_COMPLETED)

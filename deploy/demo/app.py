@@ -1,3 +1,4 @@
+# ruff: noqa: INP001  a program, not a package
 """The handlers of the demo: an application of a small company, as far as its cron jobs see it.
 
 Nothing here does real work: handlers wait, report progress, and now and then fail as the real ones do. How

@@ -1,4 +1,5 @@
-"""What the demo's webhooks and messages go to: an HTTP server on port 8480 of this machine, and consumers of three queues.
+# ruff: noqa: INP001  a program, not a package
+"""What the demo's webhooks and messages go to: an HTTP server on port 8480, and consumers of three queues.
 
 It answers after a few milliseconds; one health check in forty says 503, so that there is something to see.
 The queues are declared here, in the broker of CRONEXEC_AMQP_URL. When the port is taken (by another demo,
@@ -6,6 +7,7 @@ whose receiver then answers), only the queues are served.
 """
 
 import asyncio
+import logging
 import os
 import random
 import threading
@@ -16,6 +18,7 @@ from pika.adapters.blocking_connection import BlockingChannel
 
 HOST, PORT = "127.0.0.1", 8480
 QUEUES = ("demo.mail", "demo.prices", "demo.orders")
+log = logging.getLogger("receiver")
 
 
 async def answer(request: web.Request) -> web.Response:
@@ -39,7 +42,7 @@ def take_messages() -> None:
 def take(
     channel: BlockingChannel, method: pika.spec.Basic.Deliver, _: pika.BasicProperties, body: bytes
 ) -> None:
-    print(method.routing_key, body.decode(errors="replace"))
+    log.info("%s %s", method.routing_key, body.decode(errors="replace"))
     channel.basic_ack(method.delivery_tag)
 
 
@@ -51,10 +54,12 @@ async def receive_webhooks() -> None:
     try:
         await web.TCPSite(runner, HOST, PORT).start()
     except OSError as error:
-        print(f"webhooks are left to whatever listens on port {PORT}: {error.strerror}")
+        log.warning("webhooks are left to whatever listens on port %s: %s", PORT, error.strerror)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("pika").setLevel(logging.WARNING)
     threading.Thread(target=take_messages, daemon=True).start()
     asyncio.run(receive_webhooks())
