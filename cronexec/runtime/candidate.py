@@ -90,6 +90,7 @@ class Candidate:
         self._link = link = await self._context.broker.open_link()
         self.problem = None
         self._observer.reset()
+        self._context.log.info("candidate.standing_by")
         try:
             if self._insertion_due:
                 self._insertion_due = False
@@ -129,6 +130,7 @@ class Candidate:
     async def _arrival(self, link: Link) -> BatonArrived | None:
         event = await link.events()
         if isinstance(event, BatonArrived):
+            self._context.log.info("baton.acquired", redelivered=event.redelivered)
             return event
         if isinstance(event, LinkLost):
             self._context.log.warning("link.lost", reason=event.reason)

@@ -247,7 +247,7 @@ class Holder:
             await self._link.close()
         for service in services:
             await service.stop()
-        self._inbox.close()
+        await self._inbox.close()
         self._context.log.info(
             "term.ended", epoch=self.term.epoch if self.term else None, reason=reason, queued_left=dropped
         )

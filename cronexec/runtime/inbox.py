@@ -30,6 +30,7 @@ from cronexec.ports import AppliedCommand, CommandArrived, Link, Publisher, Stor
 from cronexec.runtime.service import Backoff
 
 MOST_AT_ONCE = 256
+LAST_REPLIES_TIMEOUT = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,14 +125,19 @@ class Inbox:
         self._link.ack_commands([received.arrived.tag for received, _ in answered])
         self._spawn(self._send([(received.arrived, reply) for received, reply in answered]))
 
-    def refuse(self, received: Received, message: str) -> None:
-        """Reject a valid command that the database will never take."""
-        self._spawn(self._reject(received.arrived, message, None, code=ErrorCode.UNWRITABLE))
+    def refuse(self, received: Received, message: str, code: ErrorCode = ErrorCode.UNWRITABLE) -> None:
+        """Reject a valid command that cannot be applied, or that the database will never take."""
+        self._spawn(self._reject(received.arrived, message, None, code=code))
 
-    def close(self) -> None:
-        """Stop: the term is over, and unanswered messages go back to the queue with the link."""
-        for task in self._tasks:
-            task.cancel()
+    async def close(self) -> None:
+        """Stop: the term is over, and unanswered messages go back to the queue with the link.
+
+        Replies that are on their way are sent, in bounded time: what they answer is committed and acked.
+        """
+        if self._tasks:
+            _, pending = await asyncio.wait(self._tasks, timeout=LAST_REPLIES_TIMEOUT)
+            for task in pending:
+                task.cancel()
 
     async def _send(self, replies: Sequence[tuple[CommandArrived, Mapping[str, Any]]]) -> None:
         wanted = [(arrived, reply) for arrived, reply in replies if arrived.reply_to]
