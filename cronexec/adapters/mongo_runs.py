@@ -16,10 +16,14 @@ from cronexec.adapters.mongo_collections import Collections, Document
 from cronexec.adapters.mongo_content import slices
 from cronexec.adapters.mongo_documents import outcome_document, progress_document, run_from
 from cronexec.adapters.mongo_errors import driver_errors
-from cronexec.domain.run import UNSETTLED, Cause, Progress, Run, RunState, sources_of
+from cronexec.domain.run import OUTCOMES, UNSETTLED, Cause, Progress, Run, RunState, sources_of
 from cronexec.ports import Finish, RunFilter, Start
 
 READ_BATCH = 250  # documents; decoding more at once would hold the event loop for too long
+_EXECUTED_STATES = {  # from which an executor's outcome may come: a queued run has no executor
+    state: {"$in": [source.value for source in sources_of(state) if source is not RunState.QUEUED]}
+    for state in OUTCOMES
+}
 QUEUED, RUNNING = RunState.QUEUED.value, RunState.RUNNING.value
 
 
@@ -141,12 +145,11 @@ class MongoRunStore:
 
     def _finish(self, finish: Finish) -> UpdateOne:
         state = finish.outcome.state
-        from_states = [source.value for source in sources_of(state) if source is not RunState.QUEUED]
         where = {
             "_id": finish.run_id,
             "attempt": finish.attempt,
             "token": finish.token,
-            "state": {"$in": from_states},
+            "state": _EXECUTED_STATES[state],
         }
         fields = {
             "state": state.value,
