@@ -1,0 +1,169 @@
+"""`cronexec job delete`, `pause`, `resume` and `trigger`: what is done to jobs that are there."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from cronexec.cli.failure import failure_of
+from cronexec.cli.output import examples, json_option, print_json, stop
+from cronexec.cli.session import Session, run_session, wait_option
+from cronexec.errors import CronexecError
+
+names_argument = click.argument("names", metavar="NAME...", nargs=-1, required=True)
+
+
+@examples(
+    "cronexec job delete close-league",
+)
+@click.command(short_help="Delete jobs.")
+@names_argument
+@click.option("--if-version", type=click.IntRange(min=1), help="Only if this is the job's version.")
+@wait_option
+@json_option
+@click.pass_context
+def delete(
+    ctx: click.Context, names: Sequence[str], if_version: int | None, wait: float, as_json: bool
+) -> None:
+    """Delete jobs. Queued runs are cancelled, running ones go on; the ledger keeps what was run."""
+
+    async def one(session: Session, name: str) -> Mapping[str, Any]:
+        return await session.client.jobs.delete(name, if_version=if_version)
+
+    _for_each(ctx, names, one, wait=wait, as_json=as_json, said=lambda _: "deleted")
+
+
+@examples(
+    "cronexec job pause close-league",
+)
+@click.command(short_help="Skip the slots of jobs until they are resumed.")
+@names_argument
+@wait_option
+@json_option
+@click.pass_context
+def pause(ctx: click.Context, names: Sequence[str], wait: float, as_json: bool) -> None:
+    """Skip the slots of jobs until they are resumed. Queued runs are cancelled, running ones go on."""
+
+    async def one(session: Session, name: str) -> Mapping[str, Any]:
+        return await session.client.jobs.pause(name)
+
+    said = {True: "paused", False: "was paused already"}
+    _for_each(ctx, names, one, wait=wait, as_json=as_json, said=lambda result: said[result["changed"]])
+
+
+@examples(
+    "cronexec job resume close-league",
+)
+@click.command(short_help="Run the slots of paused jobs again.")
+@names_argument
+@wait_option
+@json_option
+@click.pass_context
+def resume(ctx: click.Context, names: Sequence[str], wait: float, as_json: bool) -> None:
+    """Run the slots of paused jobs again."""
+
+    async def one(session: Session, name: str) -> Mapping[str, Any]:
+        return await session.client.jobs.resume(name)
+
+    def said(result: Mapping[str, Any]) -> str:
+        return f"resumed; next {result.get('next')}" if result["changed"] else "was not paused"
+
+    _for_each(ctx, names, one, wait=wait, as_json=as_json, said=said)
+
+
+def _for_each(
+    ctx: click.Context,
+    names: Sequence[str],
+    one: Callable[[Session, str], Awaitable[Mapping[str, Any]]],
+    *,
+    wait: float,
+    as_json: bool,
+    said: Callable[[Mapping[str, Any]], str],
+) -> None:
+    """Send a command for each name; refusals of some do not keep the others from being done."""
+
+    async def work(session: Session) -> list[Mapping[str, Any] | BaseException]:
+        return await asyncio.gather(*(one(session, name) for name in names), return_exceptions=True)
+
+    codes, records = [0], []
+    for name, result in zip(names, run_session(ctx, work, wait=wait), strict=True):
+        if isinstance(result, CronexecError):
+            failure = failure_of(result)
+            codes.append(failure.exit_code)
+            records.append({"name": name, "error": failure.document})
+            click.echo(f"Error: {name}: {result}", err=True)
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            records.append({**result})
+            if not as_json:
+                click.echo(f"{name}: {said(result)}")
+    if as_json:
+        print_json({"jobs": records})
+    stop(ctx, max(codes))
+
+
+@examples(
+    "cronexec job trigger close-league --param league=8",
+    "cronexec job trigger close-league --params '{\"league\": 8}' --key 2026-w52",
+)
+@click.command(short_help="Run a job now.")
+@click.argument("name")
+@click.option(
+    "--param",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="One parameter; the value is JSON, or else text.",
+)
+@click.option("--params", metavar="JSON", help="Parameters, as an object.")
+@click.option("--key", help="Makes it happen once: a second trigger with this key is the same run.")
+@wait_option
+@json_option
+@click.pass_context
+def trigger(
+    ctx: click.Context,
+    /,
+    *,
+    name: str,
+    pairs: Sequence[str],
+    params: str | None,
+    key: str | None,
+    wait: float,
+    as_json: bool,
+) -> None:
+    """Run a job now, besides its schedule."""
+    given = _read_params(pairs, params)
+    result = run_session(
+        ctx, lambda session: session.client.jobs.trigger(name, params=given, key=key), wait=wait
+    )
+    if as_json:
+        print_json(result)
+    else:
+        click.echo(f"{result['run']}: {result['state'] if result['created'] else 'was triggered already'}")
+
+
+def _read_params(pairs: Sequence[str], params: str | None) -> dict[str, Any] | None:
+    if not pairs and params is None:
+        return None
+    try:
+        given = json.loads(params) if params is not None else {}
+    except ValueError as error:
+        raise click.BadParameter(f"no JSON: {error}", param_hint="--params") from None
+    if not isinstance(given, dict):
+        raise click.BadParameter('expected an object, as in {"league": 8}', param_hint="--params")
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"expected KEY=VALUE, got {pair!r}", param_hint="--param")
+        given[name] = _json_or_text(value)
+    return given
+
+
+def _json_or_text(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
