@@ -33,6 +33,7 @@ from cronexec.dev.devfile import split_command
 from cronexec.dev.directory import DataDirectory
 from cronexec.dev.processes import ChildProcess
 from cronexec.dev.servers import Servers
+from cronexec.domain.duration import format_duration
 from cronexec.domain.job import JobDocument
 from cronexec.errors import CronexecError
 from cronexec.settings import Settings
@@ -43,7 +44,10 @@ PUT_TIMEOUT = timedelta(seconds=60)
 LOOK_INTERVAL = timedelta(milliseconds=100)
 COMPANION_STOP_TIMEOUT = timedelta(seconds=3)
 SHUTDOWN_GRACE = "5s"
-INSTANCE_LOST_AFTER = "20s"  # what a killed instance ran is seen to be abandoned while one still looks
+IMPATIENT = {  # what a killed instance ran is to be abandoned while one still looks, and before the next kill
+    "baton_lost_after": timedelta(seconds=11),
+    "instance_lost_after": timedelta(seconds=12),
+}
 PUT_AT_ONCE = 500
 ENDED_BY_SIGNAL = 130
 
@@ -120,7 +124,6 @@ class Development:
             with contextlib.suppress(StopRequestedError):
                 await self._perform(watch)
         finally:
-            self.on_stop()
             await self._stop()
 
     async def _perform(self, watch: Watching) -> None:
@@ -220,15 +223,23 @@ class Development:
 
     async def _stop(self) -> None:
         """Instances first, so that they can record what they finish; then what they use."""
-        self._say("stopping (again to end at once)")
+        self._leave_view()
+        self._tell("stopping (again to end at once)")
         await asyncio.to_thread(self._cluster.stop)
         for companion in self._companions:
             await asyncio.to_thread(companion.stop, timeout=COMPANION_STOP_TIMEOUT)
         await asyncio.to_thread(self._servers.stop)
-        self._say(
-            "everything has stopped"
-            + (f"; the data is in {self._directory.path}" if self._directory.kept else "")
-        )
+        kept = f"; the data is in {self._directory.path}" if self._directory.kept else ""
+        self._tell(f"everything has stopped{kept}")
+
+    def _tell(self, line: str) -> None:
+        """Print a line while stopping, which goes on when nobody is there to read it."""
+        with contextlib.suppress(OSError):
+            self._say(line)
+
+    def _leave_view(self) -> None:
+        with contextlib.suppress(OSError):
+            self.on_stop()
 
     def _on_signal(self) -> None:
         self._signals += 1
@@ -238,14 +249,16 @@ class Development:
 
     def _end_now(self) -> None:
         """Kill everything and end. Not by an exception: threads that wait for a child would hold us."""
-        self.on_stop()
-        self._cluster.kill_all()
-        for companion in self._companions:
-            companion.kill()
-        self._servers.kill()
-        self._directory.close()
-        sys.stdout.flush()
-        os._exit(ENDED_BY_SIGNAL)
+        try:
+            self._cluster.kill_all()
+            for companion in self._companions:
+                companion.kill()
+            self._servers.kill()
+            self._directory.close()
+            self._leave_view()
+            sys.stdout.flush()
+        finally:
+            os._exit(ENDED_BY_SIGNAL)
 
     async def _unless_stopped(self, work: Awaitable[T]) -> T:
         """Return what `work` returns. Raises StopRequestedError as soon as a signal asks to stop."""
@@ -294,9 +307,7 @@ class Development:
         own = {
             "CRONEXEC_ALLOW_SHELL": "true" if self._plan.allow_shell else "false",
             "CRONEXEC_SHUTDOWN_GRACE": SHUTDOWN_GRACE,
-            "CRONEXEC_INSTANCE_LOST_AFTER": os.environ.get(
-                "CRONEXEC_INSTANCE_LOST_AFTER", INSTANCE_LOST_AFTER
-            ),
+            **self._impatience(),
         }
         return Cluster(
             places(self._plan.instances),
@@ -305,9 +316,16 @@ class Development:
             directory=self._directory.path / "instances",
         )
 
+    def _impatience(self) -> dict[str, str]:
+        """Return `IMPATIENT` as variables, or nothing where one of these, or the lease, is set already."""
+        defaults = Settings.model_fields
+        if any(getattr(self._settings, name) != defaults[name].default for name in ("lease", *IMPATIENT)):
+            return {}
+        return {f"CRONEXEC_{name.upper()}": format_duration(length) for name, length in IMPATIENT.items()}
+
     def _make_companion(self, number: int, command: str) -> ChildProcess:
         words = split_command(command)
-        name = f"with-{number}-{Path(words[-1]).stem}"
+        name = f"with-{number}"
         environment = inherited_environment(self._environment())
         return ChildProcess(
             name, words, log=self._directory.path / f"{name}.log", env=environment, cwd=self._plan.folder

@@ -221,6 +221,39 @@ def test_one_sigint_stops_everything_whenever_it_comes(
     assert left_of(tmp_path) == set()
 
 
+def test_dev_ends_and_leaves_nothing_when_its_terminal_is_gone(tmp_path: Path, given: dict[str, str]) -> None:
+    jobs, _ = write_jobs(tmp_path)
+
+    with dev(tmp_path, jobs, given=given) as running:
+        running.wait_for(UP)
+        assert running.process.stdout
+        running.process.stdout.close()
+        running.process.send_signal(signal.SIGHUP)
+        assert running.process.wait(timeout=10) == 130
+
+    assert left_of(tmp_path) == set()
+
+
+def test_dev_stops_everything_when_nobody_reads_what_it_prints(tmp_path: Path, given: dict[str, str]) -> None:
+    jobs, _ = write_jobs(tmp_path)
+
+    with dev(tmp_path, jobs, given=given) as running:
+        running.wait_for(UP)
+        assert running.process.stdout
+        running.process.stdout.close()
+        assert running.process.wait(timeout=60) != 0
+
+    assert left_of(tmp_path) == set()
+
+
+def test_a_companion_that_ends_is_told_of_and_stops_nothing(tmp_path: Path, given: dict[str, str]) -> None:
+    with dev(tmp_path, "--with", "sh -c 'exit 7'", "--instances", "1", given=given) as running:
+        running.wait_for(r"with-1 has ended with exit code 7: see .*\.log")
+        running.wait_for(r"baton ams-1")
+        running.process.send_signal(signal.SIGINT)
+        assert running.end() == 0
+
+
 def send_sigint_twice(running: Dev) -> None:
     running.process.send_signal(signal.SIGINT)
     running.wait_for("stopping")
