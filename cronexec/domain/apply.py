@@ -31,7 +31,16 @@ from cronexec.domain.job import Job, JobVersion, Overlap, Pause
 from cronexec.domain.ledger import Claiming, CloseRange, Settle, claim, pause_entry
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.plan import Due
-from cronexec.domain.run import Cause, Outcome, Run, RunState, slot_run_id, slot_text, trigger_run_id
+from cronexec.domain.run import (
+    Cause,
+    Outcome,
+    Run,
+    RunState,
+    job_of,
+    slot_run_id,
+    slot_text,
+    trigger_run_id,
+)
 from cronexec.errors import RefusedError
 
 FIRST_VERSION = 1
@@ -259,14 +268,15 @@ def _trigger(command: TriggerJob, situation: Situation) -> Effects:
 
 
 def _cancel(command: CancelRun, situation: Situation) -> Effects:
-    run = situation.runs.get(command.run)
+    run = situation.entry(job_of(command.run), command.run)
     if run is None:
         raise RefusedError(ErrorCode.NOT_FOUND, f"there is no run {command.run}", "run")
     who = command.issued_by or "somebody"
     if run.state is RunState.QUEUED:
-        settle = _settle(run, f"cancelled by {who}", situation.at)
         return Effects(
-            reply=ok_reply(command.id, {"run": run.id, "state": RunState.CANCELLED.value}), settles=(settle,)
+            reply=ok_reply(command.id, {"run": run.id, "state": RunState.CANCELLED.value}),
+            settles=(_settle(run, f"cancelled by {who}", situation.at),),
+            cancels={run.id: who},  # it may start meanwhile, and then is not settled but marked
         )
     if run.state is RunState.RUNNING:
         return Effects(

@@ -192,3 +192,8 @@ def slot_run_id(job: str, slot: datetime) -> str:
 
 def trigger_run_id(job: str, key: str) -> str:
     return f"{job}#{key}"
+
+
+def job_of(run_id: str) -> str:
+    """Return the name of the job whose run this is: no name has `@` or `#` in it."""
+    return run_id.partition("#")[0].partition("@")[0]

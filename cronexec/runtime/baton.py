@@ -84,10 +84,20 @@ class BatonKeeper:
             )
             await asyncio.sleep(backoff.next())
             message_id = uuid.uuid4().hex
-        if await self._arrived.wait(DELIVERY_TIMEOUT):
+        if await self._delivered(message_id):
             self._log.debug("baton.renewed")
         else:
             self._guard.end("renewed_baton_not_delivered")
+
+    async def _delivered(self, message_id: str) -> bool:
+        """Wait until this baton is delivered to us; one before it, never confirmed, does not count."""
+        try:
+            async with asyncio.timeout(DELIVERY_TIMEOUT):
+                while message_id in self._expected:
+                    await self._arrived.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def _publish(self, message_id: str) -> bool:
         self._expected.add(message_id)

@@ -61,6 +61,10 @@ class Candidate:
                 if str(error) != self.problem:
                     self._context.log.warning("candidate.waiting", service=error.service, why=str(error))
                 self.problem = str(error)
+            except Exception:
+                # A defect, of a kind that no one thought of: loud, and no reason never to compete again.
+                self._context.log.exception("candidate.crashed")
+                clean = False
             if not clean:
                 await self._pause(backoff.next())
 
@@ -95,8 +99,10 @@ class Candidate:
             if self._insertion_due:
                 self._insertion_due = False
                 await self._insert_baton("silent schedule")
+            opened_at = self._context.clock.monotonic()
             baton = await self._wait_for_baton(link)
             if baton is None:
+                self._reset_after_long(opened_at, backoff)
                 return False
             return await self._hold(link, baton, backoff)
         finally:
@@ -163,9 +169,13 @@ class Candidate:
         finally:
             self.holder, self._observer.holding = None, False
             self._observer.reset()
-        if self._context.clock.monotonic() - began_at > self._context.settings.lease.total_seconds():
-            backoff.reset()  # only a term that lasted shows that holding works
+        self._reset_after_long(began_at, backoff)
         return reason in CLEAN_ENDS
+
+    def _reset_after_long(self, began_at: float, backoff: Backoff) -> None:
+        """Come back quickly after what lasted: only a term, or a link, that did shows that it works."""
+        if self._context.clock.monotonic() - began_at > self._context.settings.lease.total_seconds():
+            backoff.reset()
 
     async def insert_first_baton(self) -> None:
         """Publish the namespace's first baton: called by whoever created the term document."""

@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import replace
 
 from cronexec.domain.term import Term
-from cronexec.errors import TermLostError, UnclearCommitError, UnreachableError
+from cronexec.errors import DuplicateEntryError, TermLostError, UnclearCommitError, UnreachableError
 from cronexec.log import Log
 from cronexec.ports import Batch, Clock, TermStore
 from cronexec.runtime.guard import TermGuard
@@ -36,6 +36,7 @@ class Committer:
             UnwritableError: the database refuses the content for good; nothing was written.
         """
         backoff = Backoff(first=0.02, most=0.5)
+        asked_before = False
         while True:
             if not self._guard.holds():
                 raise TermLostError(f"the term is over: {self._guard.reason}")
@@ -47,14 +48,19 @@ class Committer:
                     "term.commit_unclear", epoch=self.term.epoch, seq=self.term.seq, error=str(error)
                 )
                 if await self._was_applied(batch):
-                    return
+                    break
+                asked_before = True
                 await asyncio.sleep(backoff.next())
-            except TermLostError as error:
-                self._guard.end(f"fenced: {error}")
+            except (TermLostError, DuplicateEntryError) as error:
+                # What was asked before may have arrived after we looked: then this write met itself.
+                if asked_before and await self._was_applied(batch):
+                    break
+                if isinstance(error, TermLostError):
+                    self._guard.end(f"fenced: {error}")
                 raise
             else:
-                self._guard.renew(started_at)
-                return
+                break
+        self._guard.renew(started_at)
 
     async def _was_applied(self, batch: Batch) -> bool:
         """Read whether the write whose answer was lost has happened.

@@ -147,7 +147,10 @@ class Dispatcher:
         return True
 
     async def drain(self, timeout: float) -> bool:
-        """Wait until nothing runs here, at most `timeout` seconds. Returns whether that is so."""
+        """Wait until nothing runs here or is on its way to start or back, at most `timeout` seconds.
+
+        Returns whether that is so.
+        """
         try:
             async with asyncio.timeout(timeout):
                 await self._empty.wait()
@@ -190,7 +193,18 @@ class Dispatcher:
     def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._empty.clear()
+        task.add_done_callback(self._group_done)
+
+    def _group_done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("run.start_crashed", exc_info=error)
+        self._note_empty()
+
+    def _note_empty(self) -> None:
+        if not self._running and not self._tasks:
+            self._empty.set()
 
     async def _start_group(self, group: list[Ready]) -> None:
         guard, token, started_at = self._guard, uuid.uuid4().hex, self._clock.now()
@@ -203,18 +217,23 @@ class Dispatcher:
             self._wake.set()
         for item in group:
             if item.run.id not in moved:
-                self._refused(item)
-        begun = [item for item in group if item.run.id in moved]
-        if begun and (guard is None or not guard.holds() or not self._may_start()):
-            await self._give_back(begun, token)
-        else:
-            await self._begin(begun, token)
+                self._refused(item, guard)
+        begun = deque(item for item in group if item.run.id in moved)
+        if guard is not None:
+            await self._begin(begun, token, guard)
+        if begun:
+            await self._give_back(begun, token, guard)
 
-    def _refused(self, item: Ready) -> None:
+    def _refused(self, item: Ready, guard: TermGuard | None) -> None:
         """Let go of a run that the ledger did not let start: settled, adopted elsewhere, running already."""
         self._starting.discard(item.run.id)
         self._release_place(item)
-        self.on_refused(item.run)
+        self._tell_refused(item.run, guard)
+
+    def _tell_refused(self, run: Run, guard: TermGuard | None) -> None:
+        """Tell the term that offered the run; the next one has read for itself what became of it."""
+        if guard is self._guard:
+            self.on_refused(run)
 
     async def _commit_start(
         self, runs: list[Run], token: str, started_at: datetime, guard: TermGuard
@@ -235,7 +254,7 @@ class Dispatcher:
                 self._log.warning("run.start_refused", runs=[run.id for run in runs if run.id not in moved])
             return moved
 
-    async def _give_back(self, group: list[Ready], token: str) -> None:
+    async def _give_back(self, group: Iterable[Ready], token: str, guard: TermGuard | None) -> None:
         """Return runs whose target never began, until the database has taken them back."""
         backoff = Backoff()
         for item in group:
@@ -252,11 +271,13 @@ class Dispatcher:
             else:
                 break
         for item in group:
-            self.on_refused(item.run)
+            self._tell_refused(item.run, guard)
 
-    async def _begin(self, group: list[Ready], token: str) -> None:
+    async def _begin(self, group: deque[Ready], token: str, guard: TermGuard) -> None:
+        """Begin the runs, taken from the front, as long as this instance may; the rest stays in `group`."""
         breather = Breather(self._clock.monotonic)
-        for item in group:
+        while group and guard.holds() and self._may_start():
+            item = group.popleft()
             attempt = Attempt(
                 run=item.run,
                 document=item.document,
@@ -268,7 +289,6 @@ class Dispatcher:
             )
             self._starting.discard(item.run.id)
             self._running[item.run.id] = attempt
-            self._empty.clear()
             attempt.start(partial(self._ended, item))
             await breather.breathe()
 
@@ -288,8 +308,7 @@ class Dispatcher:
             attempt.kept_until.add_done_callback(lambda _: self._release_place(item))
         else:
             self._release_place(item)
-        if not self._running:
-            self._empty.set()
+        self._note_empty()
 
     def _release_place(self, item: Ready) -> None:
         self._pools[self._targets.pool_of(item.document.target)].taken -= 1

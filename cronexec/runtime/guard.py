@@ -10,6 +10,7 @@ does anything (invariant I5).
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 from cronexec.domain.term import Lease
@@ -56,5 +57,9 @@ class TermGuard:
 
     async def wait_ended(self) -> str:
         """Wait until the term is over; returns the reason."""
-        await self._ended.wait()
+        while self.holds():
+            # Nobody may be left to notice the end of the lease: the scheduler hangs in a write, say.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.remaining()):
+                    await self._ended.wait()
         return self._reason or "ended"

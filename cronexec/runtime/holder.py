@@ -13,9 +13,11 @@ in good order when the link is healthy, by closing the connection otherwise. Wha
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 
+from cronexec.domain.ledger import Settle
 from cronexec.domain.occupancy import Occupancy
-from cronexec.domain.run import Run, RunState
+from cronexec.domain.run import Outcome, Run, RunState
 from cronexec.domain.term import Term
 from cronexec.errors import CronexecError, TermLostError
 from cronexec.ports import Batch, BatonArrived, CommandArrived, Finish, Link, LinkLost
@@ -174,20 +176,30 @@ class Holder:
         running = [run for run in unsettled if run.state is RunState.RUNNING]
         for run in running:
             self._occupancy.occupy(run)
-        reaper.watch(run for run in running if run.id not in self._dispatcher.starting_or_running())
+        reaper.watch(run for run in running if run.id not in self._dispatcher.running)
         queued = [run for run in unsettled if run.state is RunState.QUEUED]
-        await scheduler.take_over(await self._with_documents(queued))
+        await scheduler.take_over(await self._with_documents(queued, scheduler))
         if unsettled:
             self._context.log.info("run.adopted", queued=len(queued), running=len(running))
 
-    async def _with_documents(self, runs: Sequence[Run]) -> list[Ready]:
-        """Pair runs with the version of the job that they were claimed with."""
+    async def _with_documents(self, runs: Sequence[Run], scheduler: Scheduler) -> list[Ready]:
+        """Pair runs with the version of the job that they were claimed with; one without it fails."""
         current = {(job.name, job.version): job.document for job in self._table.jobs.values()}
         names = {run.job for run in runs if (run.job, run.version) not in current}
         for name in names:
             for version in await self._context.store.jobs.versions(name):
                 current[name, version.version] = version.document
-        return [Ready(run=run, document=current[run.job, run.version]) for run in runs]
+        lost = [run for run in runs if (run.job, run.version) not in current]
+        if lost:
+            self._context.log.error(
+                "run.version_missing", runs=[run.id for run in lost[:10]], count=len(lost)
+            )
+            scheduler.submit([_without_version(run, self._context.clock.now()) for run in lost])
+        return [
+            Ready(run=run, document=current[run.job, run.version])
+            for run in runs
+            if (run.job, run.version) in current
+        ]
 
     def _reaper(self, scheduler: Scheduler) -> Reaper:
         return Reaper(
@@ -213,7 +225,7 @@ class Holder:
         async def adopted(run_ids: Sequence[str]) -> None:
             found = await self._context.store.runs.get_many(run_ids)
             queued = [run for run in found.values() if run.state is RunState.QUEUED]
-            await scheduler.take_over(await self._with_documents(queued))
+            await scheduler.take_over(await self._with_documents(queued, scheduler))
 
         scheduler.on_adopted = adopted
         self._recorder.on_recorded = recorded
@@ -236,8 +248,9 @@ class Holder:
         """End the term: no more claims and starts, then the baton goes back."""
         reason = self.guard.reason or "ended"
         self._wake.set()
-        for service in services[:1]:
-            await _settle_down(service)
+        for service in services:
+            if service.name == "scheduler":
+                await _settle_down(service)
         dropped = self._dispatcher.drop_queued()
         self._recorder.on_recorded = lambda _: None
         self._dispatcher.on_refused = lambda _: None
@@ -251,6 +264,12 @@ class Holder:
         self._context.log.info(
             "term.ended", epoch=self.term.epoch if self.term else None, reason=reason, queued_left=dropped
         )
+
+
+def _without_version(run: Run, at: datetime) -> Settle:
+    problem = f"version {run.version} of the job {run.job} is not in the database"
+    outcome = Outcome(state=RunState.FAILED, reason="version_missing", error=problem)
+    return Settle(run_id=run.id, attempt=run.attempt, expected=RunState.QUEUED, outcome=outcome, at=at)
 
 
 async def _settle_down(service: Service) -> None:

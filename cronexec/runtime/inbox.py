@@ -76,6 +76,10 @@ class Inbox:
             self._log.warning("command.newer_schema", schema=error.schema, why=str(error))
         except InvalidDocumentError as error:
             self._spawn(self._reject(arrived, str(error), error.problems[0].field or None))
+        except Exception as error:  # noqa: BLE001  a message that crashes must not end this term, and every next
+            self._log.exception("command.crashed", message_id=arrived.message_id)
+            why = f"it could not be read: {type(error).__name__}: {error}"
+            self._spawn(self._reject(arrived, why, None, code=ErrorCode.INTERNAL))
         else:
             self._waiting.append(Received(command=command, arrived=arrived))
             self._wake()
@@ -94,14 +98,14 @@ class Inbox:
             replies = await self._store.commands.replies([received.command.id for received in taken])
             unanswered = [received for received in taken if received.command.id not in replies]
             fresh = _first_of_each_id(unanswered)
-            wanted = [run_id for received in fresh for run_id in named_runs(received.command)]
+            wanted = [run_id for received in fresh.values() for run_id in named_runs(received.command)]
             runs = await self._store.runs.get_many(wanted) if wanted else {}
         except CronexecError:
             self.put_back(taken)
             raise
         repeated = [(one, replies[one.command.id]) for one in taken if one.command.id in replies]
-        self.put_back([received for received in unanswered if received not in fresh])
-        return Prepared(commands=fresh, runs=runs, repeated=repeated)
+        self.put_back([one for one in unanswered if fresh[one.command.id] is not one])
+        return Prepared(commands=list(fresh.values()), runs=runs, repeated=repeated)
 
     def put_back(self, commands: Sequence[Received]) -> None:
         """Return commands to the front, in their order: the write that carried them did not happen."""
@@ -192,9 +196,9 @@ def applied(received: Received, reply: Mapping[str, Any], *, at: Any, epoch: int
     )
 
 
-def _first_of_each_id(commands: Iterable[Received]) -> list[Received]:
-    """Return the commands without repetitions: those come again, and find the recorded reply."""
+def _first_of_each_id(commands: Iterable[Received]) -> dict[str, Received]:
+    """Return the commands by id without repetitions: those come again, and find the recorded reply."""
     first: dict[str, Received] = {}
     for received in commands:
         first.setdefault(received.command.id, received)
-    return list(first.values())
+    return first

@@ -45,10 +45,11 @@ class Health:
     running: int
     database: str
     broker: str
+    crashed: str | None = None  # a part of it, by an error of its own: it does not compete any more
 
     @property
     def ok(self) -> bool:
-        return self.database == "ok" and self.broker == "ok"
+        return self.database == "ok" and self.broker == "ok" and self.crashed is None
 
 
 class Instance:
@@ -84,6 +85,7 @@ class Instance:
             log=context.log,
         )
         self._draining = False
+        self._crashed: str | None = None
         self._competing: Service | None = None
         self._services: list[Service] = []
         self._boot: Service | None = None
@@ -106,10 +108,16 @@ class Instance:
         self._services = [Service(name, run, self._context.log) for name, run in parts]
         self.watchdog.start()
         for service in self._services:
-            service.start(self.candidate.end_term)
+            service.start(self._part_crashed)
         if self._context.settings.candidate and not self._draining:
             self._competing = Service("candidate", self.candidate.run, self._context.log)
             self._competing.start()
+
+    def _part_crashed(self, problem: str) -> None:
+        """Leave the baton to the others: half alive, this one would hold and record nothing, say."""
+        self._crashed = problem
+        self.candidate.end_term(problem)
+        self.candidate.stop()
 
     async def _prepare(self) -> None:
         """Make what is missing in the database, however long it takes until it answers.
@@ -117,11 +125,13 @@ class Instance:
         The creator inserts the first baton.
         """
         backoff = Backoff()
-        said = ""
+        said, created = "", False
         while True:
             try:
-                if await self._context.store.terms.prepare():
+                created = await self._context.store.terms.prepare() or created
+                if created:
                     await self.candidate.insert_first_baton()
+                    created = False
                 await self.heart.beat()
             except CronexecError as error:
                 if str(error) != said:
@@ -181,6 +191,7 @@ class Instance:
             running=len(self.dispatcher.running),
             database="ok" if self._services and self.observer.failing_since is None else "unreachable",
             broker=self.candidate.problem or "ok",
+            crashed=self._crashed,
         )
 
     def _state(self) -> str:

@@ -51,6 +51,7 @@ class Observer:
         """Start timing the silence afresh (after holding, after inserting a baton)."""
         self._changed_at = self._context.clock.monotonic()
         self._behind_since = None
+        self.silence.clear()
 
     async def _observe(self) -> None:
         record = await self._context.store.terms.read()

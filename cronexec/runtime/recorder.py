@@ -4,22 +4,24 @@ It belongs to the instance, not to a term: an outcome is a compare-and-set on (r
 right whoever holds the baton by now, and however late it comes. A database that is away delays outcomes and
 loses none while the process lives.
 
-Starts go first: while runs that are due wait for nothing but their start, outcomes are held for up to a quarter
-of a second, so that in a burst the database does what somebody waits for.
+Starts go first: while runs that are due wait for nothing but their start, outcomes are held for up to a
+quarter of a second, so that in a burst the database does what somebody waits for.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
-from cronexec.domain.run import Progress
-from cronexec.errors import CronexecError
+from cronexec.domain.run import Outcome, Progress
+from cronexec.errors import CronexecError, UnwritableError
 from cronexec.log import Log
 from cronexec.ports import Finish, RunStore
 from cronexec.runtime.service import Backoff, Wake
 
 MOST_AT_ONCE = 500
 PROGRESS_INTERVAL = 0.5
+UNWRITABLE = "what is to be said of the outcome cannot be stored in the database"
 HELD_FOR = 0.25
 
 
@@ -37,6 +39,7 @@ class Recorder:
         self.on_recorded: Callable[[list[Finish]], None] = lambda _: None
         self.is_starting: Callable[[], bool] = lambda: False
         self.dropped = 0
+        self._singly = 0  # outcomes that are to be written one by one, to find the one that cannot be
 
     def finish(self, finish: Finish) -> None:
         """Take an outcome; it is written soon, and retried until it is."""
@@ -72,14 +75,19 @@ class Recorder:
                 await self._wake.wait()
                 await self._let_starts_go_first()
                 continue
-            group = [self._finishes[i] for i in range(min(MOST_AT_ONCE, len(self._finishes)))]
+            most = 1 if self._singly else MOST_AT_ONCE
+            group = [self._finishes[i] for i in range(min(most, len(self._finishes)))]
             try:
                 missed = set(await self._runs.finish(group))
+            except UnwritableError as error:
+                self._take_apart(group, str(error))
+                continue
             except CronexecError as error:
                 self._log.warning("run.outcome_delayed", runs=len(group), error=str(error))
                 await asyncio.sleep(backoff.next())
                 continue
             backoff.reset()
+            self._singly = max(0, self._singly - 1)
             for finish in group:
                 self._finishes.popleft()
                 if finish.run_id in missed:
@@ -89,10 +97,23 @@ class Recorder:
     async def _let_starts_go_first(self) -> None:
         try:
             async with asyncio.timeout(HELD_FOR):
-                while self.is_starting():
+                while self.is_starting():  # noqa: ASYNC110  to be told of each would cost the starts
                     await asyncio.sleep(HELD_FOR / 25)
         except TimeoutError:
             pass
+
+    def _take_apart(self, group: list[Finish], why: str) -> None:
+        """Find the outcome that the database will never take, and write it without what was said of it."""
+        if len(group) > 1:
+            self._singly = len(group)
+            return
+        finish = self._finishes.popleft()
+        self._log.error("run.outcome_unwritable", run=finish.run_id, attempt=finish.attempt, why=why)
+        bare = Outcome(state=finish.outcome.state, error=UNWRITABLE)
+        if finish.outcome != bare:
+            self._finishes.appendleft(replace(finish, outcome=bare))
+        else:
+            self.dropped += 1
 
     def _report_missed(self, finish: Finish) -> None:
         self.dropped += 1

@@ -19,16 +19,18 @@ wait (next slot | a command | something settled | one second)
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 from cronexec.domain.apply import Effects, Situation, apply
+from cronexec.domain.command import ErrorCode
 from cronexec.domain.job import Job
 from cronexec.domain.ledger import Claiming, Settle, claim
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.plan import Due
 from cronexec.domain.run import Outcome, Run, RunState
-from cronexec.errors import DuplicateEntryError, UnreachableError, UnwritableError
+from cronexec.errors import DuplicateEntryError, TermLostError, UnreachableError, UnwritableError
 from cronexec.log import Log
 from cronexec.ports import Clock
 from cronexec.runtime.committer import Committer
@@ -88,10 +90,11 @@ class Scheduler:
         self._wake.set()
 
     async def run(self) -> None:
-        """Tick until the term is over (TermLostError ends it too)."""
-        while self._guard.holds():
-            await self.tick()
-            await self._wake.wait(self._pause())
+        """Tick until the term is over (TermLostError ends it too: whoever raised it told the guard)."""
+        with suppress(TermLostError):
+            while self._guard.holds():
+                await self.tick()
+                await self._wake.wait(self._pause())
 
     def _pause(self) -> float:
         """Return the seconds until there is something to do: at most one."""
@@ -106,6 +109,13 @@ class Scheduler:
         until = max(_milliseconds(self._clock.now()), self._committer.term.watermark)
         await self._table.complete()
         due = self._table.plan.due(until)
+        try:
+            await self._decide_and_write(due, until)
+        except BaseException:
+            self._undo(due)
+            raise
+
+    async def _decide_and_write(self, due: list[Due], until: datetime) -> None:
         breather = Breather(self._clock.monotonic)
         while True:
             decision = self._decision(until)
@@ -118,6 +128,11 @@ class Scheduler:
             if not rest:
                 return
             due = rest
+
+    def _undo(self, due: Iterable[Due]) -> None:
+        """Give the plan back what was not decided: it outlives the term."""
+        for item in due:
+            self._table.plan.resume([item], after=item.after)
 
     def _decision(self, until: datetime) -> Decision:
         settles, self._settles = (*self._settles, *self._stranded.expired(until)), []
@@ -170,8 +185,8 @@ class Scheduler:
             )
             effects = self._apply(received, situation)
             if effects is not None:
-                self._take_effect(received, effects, decision)
                 jobs |= {effects.job.name: effects.job} if effects.job else {}
+                self._take_effect(received, effects, decision, jobs)
                 for entry in effects.entries:
                     claimed[entry.job].append(entry)
             await breather.breathe()
@@ -182,7 +197,8 @@ class Scheduler:
             effects = apply(received.command, situation)
         except Exception as error:  # noqa: BLE001  see above
             self._log.exception("command.crashed", type=received.command.type, id=received.command.id)
-            self._inbox.refuse(received, f"it could not be applied: {type(error).__name__}: {error}")
+            why = f"it could not be applied: {type(error).__name__}: {error}"
+            self._inbox.refuse(received, why, ErrorCode.INTERNAL)
             return None
         self._log.info(
             "command.applied",
@@ -193,13 +209,14 @@ class Scheduler:
         )
         return effects
 
-    def _take_effect(self, received: Received, effects: Effects, decision: Decision) -> None:
+    def _take_effect(
+        self, received: Received, effects: Effects, decision: Decision, jobs: Mapping[str, Job]
+    ) -> None:
         epoch = self._committer.term.epoch
         record = applied(received, effects.reply, at=decision.until, epoch=epoch)
         decision.apply(received, effects, record)
         for entry in effects.entries:
-            job = effects.job or self._table.jobs[entry.job]
-            decision.claim([entry], job.document)
+            decision.claim([entry], jobs[entry.job].document)
 
     async def _write(self, decision: Decision) -> None:
         """Write the decision, without what the database says is there already or will never take."""
@@ -237,11 +254,18 @@ class Scheduler:
             for run_id, who in effects.cancels.items():
                 self._dispatcher.end(run_id, Outcome(state=RunState.CANCELLED, reason=f"cancelled by {who}"))
         self._drop_cancelled(decision.settles)
-        if decision.returned and self.on_adopted is not None:
-            await self.on_adopted(decision.returned)
+        await self._adopted(decision.returned)
         self._inbox.answer([(received, effects.reply) for received, effects in decision.effects])
         if any(effects.release for _, effects in decision.effects):
             self._guard.end("released")
+
+    async def _adopted(self, returned: Sequence[str]) -> None:
+        if returned and self.on_adopted is not None:
+            try:
+                await self.on_adopted(returned)
+            except UnreachableError as error:
+                self._log.warning("run.adoption_delayed", runs=len(returned), error=str(error))
+                self._returned.extend(returned)
 
     async def take_over(self, queued: Iterable[Ready]) -> None:
         """Take queued runs in: those that nothing holds back start, the others wait in their job's line."""

@@ -21,6 +21,10 @@ class Wake:
     def set(self) -> None:
         self._event.set()
 
+    def clear(self) -> None:
+        """Forget a wake-up that nobody has taken."""
+        self._event.clear()
+
     async def wait(self, timeout: float | None = None) -> bool:
         """Wait for `set`, at most `timeout` seconds, and take it. Returns whether it was set."""
         try:

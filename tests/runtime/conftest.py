@@ -1,0 +1,29 @@
+"""Made-up time for the tests that ask for it, and a namespace in memory."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import pytest
+from bench import Bench
+from virtual_time import VirtualTimeLoop
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "virtual_time: run on an event loop whose time is made up")
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    if item.get_closest_marker("virtual_time"):
+        return {"virtual": VirtualTimeLoop}
+    return {"real": asyncio.new_event_loop}
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    random.seed(0)  # backoffs have jitter
+    made = Bench()
+    yield made
+    await made.close()
