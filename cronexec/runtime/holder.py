@@ -22,6 +22,7 @@ from cronexec.domain.term import Term
 from cronexec.errors import CronexecError, TermLostError
 from cronexec.ports import Batch, BatonArrived, CommandArrived, Finish, Link, LinkLost
 from cronexec.runtime.baton import BatonKeeper
+from cronexec.runtime.commands import Commands
 from cronexec.runtime.committer import Committer
 from cronexec.runtime.context import Context
 from cronexec.runtime.dispatcher import Dispatcher, Ready
@@ -138,7 +139,7 @@ class Holder:
             table=self._table,
             occupancy=self._occupancy,
             dispatcher=self._dispatcher,
-            inbox=self._inbox,
+            commands=self._commands(term),
             stranded=stranded,
             guard=self.guard,
             clock=context.clock,
@@ -156,6 +157,16 @@ class Holder:
         for service in services:
             service.start(self.guard.end)
         return services
+
+    def _commands(self, term: Term) -> Commands:
+        return Commands(
+            inbox=self._inbox,
+            table=self._table,
+            occupancy=self._occupancy,
+            epoch=term.epoch,
+            clock=self._context.clock,
+            log=self._context.log,
+        )
 
     async def _read(self, term: Term) -> list[Run]:
         """Read what this instance must know before its first decision; returns the unsettled runs."""

@@ -17,27 +17,22 @@ wait (next slot | a command | something settled | one second)
 - An idle holder commits once a second: its `seq` is the sign of life that standbys watch.
 """
 
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any
 
-from cronexec.domain.apply import Effects, Situation, apply
-from cronexec.domain.command import ErrorCode
-from cronexec.domain.job import Job
 from cronexec.domain.ledger import Claiming, Settle, claim
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.plan import Due
-from cronexec.domain.run import Outcome, Run, RunState
+from cronexec.domain.run import Outcome, RunState
 from cronexec.errors import DuplicateEntryError, TermLostError, UnreachableError, UnwritableError
 from cronexec.log import Log
 from cronexec.ports import Clock
+from cronexec.runtime.commands import Commands
 from cronexec.runtime.committer import Committer
 from cronexec.runtime.decision import Decision
 from cronexec.runtime.dispatcher import Dispatcher, Ready
 from cronexec.runtime.guard import TermGuard
-from cronexec.runtime.inbox import Inbox, Received, applied
 from cronexec.runtime.jobs import JobTable
 from cronexec.runtime.service import Breather, Wake
 from cronexec.runtime.stranded import Stranded
@@ -58,7 +53,7 @@ class Scheduler:
         table: JobTable,
         occupancy: Occupancy,
         dispatcher: Dispatcher,
-        inbox: Inbox,
+        commands: Commands,
         stranded: Stranded,
         guard: TermGuard,
         clock: Clock,
@@ -69,7 +64,7 @@ class Scheduler:
         self._table = table
         self._occupancy = occupancy
         self._dispatcher = dispatcher
-        self._inbox = inbox
+        self._commands = commands
         self._stranded = stranded
         self._guard = guard
         self._clock = clock
@@ -98,7 +93,7 @@ class Scheduler:
 
     def _pause(self) -> float:
         """Return the seconds until there is something to do: at most one."""
-        if self._inbox or not self._table.plan.is_complete():
+        if self._commands.are_waiting or not self._table.plan.is_complete():
             return 0.0
         next_at = self._table.plan.next_at()
         until_next = (next_at - self._clock.now()).total_seconds() if next_at else IDLE_INTERVAL
@@ -123,7 +118,7 @@ class Scheduler:
             if rest:
                 decision.watermark = max(self._committer.term.watermark, rest[0].first - SECOND)
             else:
-                await self._apply_commands(decision)
+                await self._commands.apply_to(decision)
             await self._write(decision)
             if not rest:
                 return
@@ -160,64 +155,6 @@ class Scheduler:
             await breather.breathe()
         return []
 
-    async def _apply_commands(self, decision: Decision) -> None:
-        try:
-            prepared = await self._inbox.prepare()
-        except UnreachableError as error:
-            self._log.warning("command.lookup_failed", error=str(error))
-            return
-        self._inbox.answer(prepared.repeated)
-        runs = dict(prepared.runs)
-        jobs = _Overlay(self._table.jobs)
-        claimed: defaultdict[str, list[Run]] = defaultdict(list)
-        for entry in decision.entries.values():
-            claimed[entry.job].append(entry)
-        breather = Breather(self._clock.monotonic)
-        for received in prepared.commands:
-            situation = Situation(
-                at=decision.until,
-                epoch=self._committer.term.epoch,
-                revision=decision.revision,
-                jobs=jobs,
-                occupancy=self._occupancy,
-                runs=runs,
-                claimed=claimed,
-            )
-            effects = self._apply(received, situation)
-            if effects is not None:
-                jobs |= {effects.job.name: effects.job} if effects.job else {}
-                self._take_effect(received, effects, decision, jobs)
-                for entry in effects.entries:
-                    claimed[entry.job].append(entry)
-            await breather.breathe()
-
-    def _apply(self, received: Received, situation: Situation) -> Effects | None:
-        """Apply one command; one that crashes is rejected, or it would end this term, and every next."""
-        try:
-            effects = apply(received.command, situation)
-        except Exception as error:  # noqa: BLE001  see above
-            self._log.exception("command.crashed", type=received.command.type, id=received.command.id)
-            why = f"it could not be applied: {type(error).__name__}: {error}"
-            self._inbox.refuse(received, why, ErrorCode.INTERNAL)
-            return None
-        self._log.info(
-            "command.applied",
-            type=received.command.type,
-            id=received.command.id,
-            ok=effects.reply["ok"],
-            issued_by=received.command.issued_by,
-        )
-        return effects
-
-    def _take_effect(
-        self, received: Received, effects: Effects, decision: Decision, jobs: Mapping[str, Job]
-    ) -> None:
-        epoch = self._committer.term.epoch
-        record = applied(received, effects.reply, at=decision.until, epoch=epoch)
-        decision.apply(received, effects, record)
-        for entry in effects.entries:
-            decision.claim([entry], jobs[entry.job].document)
-
     async def _write(self, decision: Decision) -> None:
         """Write the decision, without what the database says is there already or will never take."""
         while True:
@@ -229,18 +166,10 @@ class Scheduler:
             except UnwritableError as error:
                 if not decision.effects:
                     raise
-                self._refuse_unwritable(decision, str(error))
+                self._commands.refuse_unwritable(decision, str(error), self._committer.term.revision)
             else:
                 break
         await self._committed(decision)
-
-    def _refuse_unwritable(self, decision: Decision, why: str) -> None:
-        """Take the commands out of a write that the database refuses; alone, the culprit is known."""
-        commands = decision.drop_commands(self._committer.term.revision)
-        if len(commands) == 1:
-            self._inbox.refuse(commands[0], why)
-        else:
-            self._inbox.put_back_singly(commands)
 
     async def _committed(self, decision: Decision) -> None:
         """Now, and only now, act on the decision: start runs, answer commands, go on with the plan."""
@@ -255,7 +184,7 @@ class Scheduler:
                 self._dispatcher.end(run_id, Outcome(state=RunState.CANCELLED, reason=f"cancelled by {who}"))
         self._drop_cancelled(decision.settles)
         await self._adopted(decision.returned)
-        self._inbox.answer([(received, effects.reply) for received, effects in decision.effects])
+        self._commands.committed(decision.effects)
         if any(effects.release for _, effects in decision.effects):
             self._guard.end("released")
 
@@ -307,20 +236,6 @@ class Scheduler:
         released = self._occupancy.settle(run_id)
         if released is not None and (item := self._unsettled.get(released.id)) is not None:
             self._release([item])
-
-
-class _Overlay(dict[str, Job]):
-    """The jobs as they will be after the commands that were applied so far."""
-
-    def __init__(self, below: Mapping[str, Job]) -> None:
-        super().__init__()
-        self._below = below
-
-    def __missing__(self, name: str) -> Job:
-        return self._below[name]
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return super().get(name) or self._below.get(name, default)
 
 
 def _milliseconds(instant: datetime) -> datetime:
