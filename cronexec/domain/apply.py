@@ -132,8 +132,8 @@ def _put(command: PutJob, situation: Situation) -> Effects:
     known = situation.jobs.get(document.name)
     old = known if known is not None and known.deleted_at is None else None
     _check_version(command.if_version, old, document.name)
-    if old is not None and old.document.to_json() == document.to_json() and old.declared == command.declared:
-        return Effects(reply=_job_reply(command, old, situation, changed=False))
+    if old is not None and old.document.to_json() == document.to_json():
+        return _put_again(command, old, situation)
     job = Job(
         document=document,
         version=known.version + 1 if known else FIRST_VERSION,
@@ -151,12 +151,20 @@ def _put(command: PutJob, situation: Situation) -> Effects:
     else:
         entries = _decided_now(job, situation)
     return Effects(
-        reply=_job_reply(command, job, situation, changed=True),
+        reply=_job_reply(command, job, situation, changed=True, created=old is None),
         job=job,
         versions=(*closed, opened),
         entries=entries,
         closes=_closes(old, situation.at) if old else (),
     )
+
+
+def _put_again(command: PutJob, old: Job, situation: Situation) -> Effects:
+    """Leave the job as it is: an equal document is no new version, only known to be declared in code now."""
+    reply = _job_reply(command, old, situation, changed=False, created=False)
+    if old.declared or not command.declared:
+        return Effects(reply=reply)
+    return Effects(reply=reply, job=replace(old, declared=True, revision=situation.revision + 1))
 
 
 def _from_at(instant: datetime | None, name: str, situation: Situation) -> datetime:
@@ -327,12 +335,14 @@ def _settle(run: Run, reason: str, at: datetime) -> Settle:
     return Settle(run_id=run.id, attempt=run.attempt, expected=RunState.QUEUED, outcome=outcome, at=at)
 
 
-def _job_reply(command: Command, job: Job, situation: Situation, *, changed: bool) -> dict[str, Any]:
+def _job_reply(
+    command: Command, job: Job, situation: Situation, *, changed: bool, created: bool | None = None
+) -> dict[str, Any]:
     result = {
         "name": job.name,
         "version": job.version,
         "changed": changed,
         "paused": job.paused is not None,
-    }
+    } | ({} if created is None else {"created": created})
     following = None if job.paused else job.schedule.next_after(situation.at)
     return ok_reply(command.id, result | {"next": slot_text(following) if following else None})

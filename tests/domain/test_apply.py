@@ -87,6 +87,7 @@ def test_a_new_job_is_at_version_one_and_counts_from_now() -> None:
         "name": "backup",
         "version": 1,
         "changed": True,
+        "created": True,
         "paused": False,
         "next": "2026-03-02T12:01:00Z",
     }
@@ -109,14 +110,21 @@ def test_a_job_put_unchanged_is_no_new_version_and_its_next_slot_is_to_come() ->
         "name": "backup",
         "version": 4,
         "changed": False,
+        "created": False,
         "paused": False,
         "next": "2026-03-02T12:01:00Z",
     }
 
 
-def test_declaring_a_job_that_was_put_by_hand_is_a_change() -> None:
+def test_declaring_a_job_that_was_put_by_hand_is_known_and_no_new_version() -> None:
     effects = Namespace(job()).apply(put(declared=True))
-    assert (result(effects)["version"], effects.job and effects.job.declared) == (2, True)
+    assert (result(effects)["version"], effects.job and effects.job.declared) == (1, True)
+    assert effects.versions == ()
+
+
+def test_a_declared_job_put_by_hand_as_it_is_stays_declared() -> None:
+    effects = Namespace(job(declared=True)).apply(put())
+    assert (effects.job, result(effects)["changed"]) == (None, False)
 
 
 def test_versions_rise_over_deletion_and_re_creation() -> None:
