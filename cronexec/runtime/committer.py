@@ -53,8 +53,12 @@ class Committer:
                 await asyncio.sleep(backoff.next())
             except (TermLostError, DuplicateEntryError) as error:
                 # What was asked before may have arrived after we looked: then this write met itself.
-                if asked_before and await self._was_applied(batch):
+                applied = await self._was_applied(batch) if asked_before else False
+                if applied:
                     break
+                if applied is None:
+                    await asyncio.sleep(backoff.next())
+                    continue
                 if isinstance(error, TermLostError):
                     self._guard.end(f"fenced: {error}")
                 raise
@@ -62,7 +66,7 @@ class Committer:
                 break
         self._guard.renew(started_at)
 
-    async def _was_applied(self, batch: Batch) -> bool:
+    async def _was_applied(self, batch: Batch) -> bool | None:
         """Read whether the write whose answer was lost has happened.
 
         Raises TermLostError when the term has moved on.
@@ -70,7 +74,7 @@ class Committer:
         try:
             record = await self._terms.read()
         except UnreachableError:
-            return False  # still unknown: the same write again, with the same seq, cannot happen twice
+            return None  # still unknown: the same write again, with the same seq, cannot happen twice
         if record.epoch == self.term.epoch and record.seq == self.term.seq:
             return False
         if record.epoch == self.term.epoch and record.seq == self.term.seq + 1:
