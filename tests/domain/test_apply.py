@@ -123,7 +123,7 @@ def test_declaring_a_job_that_was_put_by_hand_is_known_and_no_new_version() -> N
 
 
 def test_a_declared_job_put_by_hand_as_it_is_stays_declared() -> None:
-    effects = Namespace(job(declared=True)).apply(put())
+    effects = Namespace(replace(job(), declared=True)).apply(put())
     assert (effects.job, result(effects)["changed"]) == (None, False)
 
 
