@@ -12,7 +12,7 @@ import click
 
 from cronexec.cli.documents import CrontabOptions, read_files
 from cronexec.cli.failure import REFUSED, UNREACHABLE, USAGE, Failure
-from cronexec.cli.output import Length
+from cronexec.cli.output import Length, examples
 from cronexec.cli.session import DRIVERS
 from cronexec.dev.development import Development, DevelopmentError, Plan
 from cronexec.dev.devfile import DevFile, DevFileError
@@ -38,6 +38,11 @@ def _check_length(_: click.Context, __: click.Parameter, length: timedelta | Non
     return length
 
 
+@examples(
+    "cronexec dev jobs.yaml crontab",
+    "cronexec dev jobs.yaml --app myproject.jobs:cron --kill-holder-every 20s",
+    "cronexec dev --data-dir .cronexec",
+)
 @click.command(short_help="Run everything on this machine: private servers and several instances.")
 @click.argument(
     "files", nargs=-1, metavar="[JOBS]...", type=click.Path(exists=True, dir_okay=False, allow_dash=True)
@@ -103,7 +108,7 @@ def dev(
     plain: bool,
     stop_after: timedelta | None,
 ) -> None:
-    r"""Run private servers and several instances on this machine, and show what happens.
+    """Run private servers and several instances on this machine, and show what happens.
 
     RabbitMQ and MongoDB have to be installed. The jobs of the given files (YAML, JSON or crontabs, as in
     'job put') are put at the start.
@@ -112,34 +117,27 @@ def dev(
     instance is a process of its own, started again when it is killed, and writes its log to
     instances/NAME.log in the data directory. Ctrl-C stops everything; a second one ends it at once.
 
-    A file dev.toml beside the first job file may give --app and --with, found in its folder:
-
-    \b
-      app = "app:cron"
-      with = ["python receiver.py"]
-
-    \b
-    Examples:
-      cronexec dev jobs.yaml crontab
-      cronexec dev jobs.yaml --app myproject.jobs:cron --kill-holder-every 20s
-      cronexec dev --data-dir .cronexec
+    A file dev.toml beside the first job file stands for --app and --with where neither is given, with lines
+    such as app = "app:cron" and with = ["python receiver.py"]; both are then found in its folder.
     """
     given = ctx.find_root().obj or {}
     try:
         jobs = _read_jobs(files)
-        beside = DevFile.beside(files[0] if files else None)
+        setup = DevFile(app=app, commands=commands, folder=Path.cwd())
+        if not app and not commands:
+            setup = DevFile.beside(files[0] if files else None)
+        if setup.path:
+            click.echo(f"using {setup.path}")
         plan = Plan(
             jobs=jobs,
             instances=instances,
-            app=app or beside.app,
-            commands=commands or beside.commands,
-            folder=Path.cwd() if app or commands else beside.folder,
+            app=setup.app,
+            commands=setup.commands,
+            folder=setup.folder,
             allow_shell=allow_shell,
             namespace=given.get("namespace"),
             config=given.get("file"),
         )
-        if beside.path and plan.folder == beside.path.parent:
-            click.echo(f"using {beside.path}")
         options = WatchOptions(
             view=not plain and sys.stdout.isatty() and os.environ.get("TERM", "") not in SIMPLE_TERMINALS,
             kill_holder_every=kill_holder_every,

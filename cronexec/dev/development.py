@@ -35,6 +35,7 @@ from cronexec.dev.processes import ChildProcess
 from cronexec.dev.servers import Servers
 from cronexec.domain.duration import format_duration
 from cronexec.domain.job import JobDocument
+from cronexec.domain.term import TermRecord
 from cronexec.errors import CronexecError
 from cronexec.settings import Settings
 
@@ -182,29 +183,30 @@ class Development:
         return " and ".join(f"{name} {server.version}".strip() for name, server in known if server)
 
     async def _wait_for_holder(self, connection: Connection) -> None:
-        """Wait until an instance holds the baton.
+        """Wait until the term moves: somebody holds, and it is not only the record of an earlier term.
 
-        Raises DevelopmentError when one ends instead, or none does in time.
+        Raises DevelopmentError when an instance ends instead, or nobody holds in time.
         """
         self._say("starting the instances " + ", ".join(self._cluster.members))
         began = time.monotonic()
+        first: TermRecord | None = None
         problem = ""
         while time.monotonic() - began < HOLDER_TIMEOUT.total_seconds():
             if ended := self._cluster.ended():
                 raise DevelopmentError(ended)
             try:
-                holder = (await connection.store.terms.read()).holder_name
+                term = await connection.store.terms.read()
             except CronexecError as error:  # the instances have not made the collections yet
-                problem = f": {error}"
+                problem = f" ({error})"
             else:
-                problem = ""
-                if holder in self._cluster.members:
-                    self._say(f"{holder} holds the baton after {time.monotonic() - began:.1f} s")
+                first = first or term
+                if term.seq != first.seq and term.holder_name:
+                    self._say(f"{term.holder_name} holds the baton after {time.monotonic() - began:.1f} s")
                     return
             await asyncio.sleep(LOOK_INTERVAL.total_seconds())
         raise DevelopmentError(
-            f"no instance of ours holds the baton after {HOLDER_TIMEOUT.total_seconds():g} s{problem}; "
-            f"their logs are in {self._directory.path / 'instances'}"
+            f"nobody holds the baton after {HOLDER_TIMEOUT.total_seconds():g} s{problem}; "
+            f"the instances' logs are in {self._directory.path / 'instances'}"
         )
 
     async def _put_jobs(self, client: Client) -> None:

@@ -5,7 +5,7 @@ app = "app:cron"                # as in --app; imported from the folder of this 
 with = ["python receiver.py"]   # as in --with; started in the folder of this file
 ```
 
-It is looked for beside the first job file, announced when it is used, and weaker than options.
+It is looked for beside the first job file where neither option is given, and announced when it is used.
 """
 
 import shlex

@@ -294,7 +294,7 @@ def test_a_kept_data_directory_has_its_jobs_and_ledger_the_next_time(tmp_path: P
     before = lines.read_text().split()
     with dev(tmp_path, "--instances", "1", "--data-dir", data, "--for", "6s") as second:
         exports = second.wait_for(r"export (CRONEXEC_AMQP_URL=.*)")
-        second.wait_for(r"\d running")
+        second.wait_for(r"baton ams-1, epoch [2-9]")
         verified = verify(dict(each.split("=", 1) for each in shlex.split(exports)))
         assert second.end(seconds=90) == 0, second.printed
 
