@@ -46,10 +46,12 @@ def main() -> None:
                 quick=options.quick,
             )
             told = asyncio.run(run(options.only, setting))
-        if options.json is not None:
-            options.json.write_text(json.dumps(told, indent=1) + "\n")
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    except BaseException:
+        say(f"the logs of the instances are in {directory}")
+        raise
+    shutil.rmtree(directory, ignore_errors=True)
+    if options.json is not None:
+        options.json.write_text(json.dumps(told, indent=1) + "\n")
 
 
 def read_options() -> argparse.Namespace:

@@ -87,6 +87,11 @@ class Member:
         kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
         return int(kib) * 1024 / 1e6
 
+    def require_alive(self) -> None:
+        """Raise RuntimeError, with the end of its log, if it has ended by itself."""
+        if (code := self.process.poll()) is not None:
+            raise RuntimeError(f"{self.name} ended with {code}: …{self.log.read_text()[-1000:]}")
+
     def end(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
@@ -149,9 +154,14 @@ class Cluster:
 
         async def announced() -> bool:
             there = {record.executor.name for record in await self.client.instances()}
-            return self.members.keys() <= there
+            for member in self.members.values():
+                member.require_alive()
+            missing.clear()
+            missing.update(self.members.keys() - there)
+            return not missing
 
-        await wait_for(announced, "all members")
+        missing: set[str] = set()
+        await wait_for(announced, "all members", missing)
         await asyncio.sleep(WARM_UP)
 
     async def put(self, documents: Sequence[dict[str, Any]]) -> float:
@@ -242,14 +252,22 @@ async def drop_collections(mongo_url: str, settings: Settings) -> None:
 
 
 async def wait_for(
-    condition: Callable[[], Awaitable[T | None]], what: str, *, interval: float = 0.05, timeout: float = 120
+    condition: Callable[[], Awaitable[T | None]],
+    what: str,
+    missing: Any = None,
+    *,
+    interval: float = 0.05,
+    timeout: float = 120,
 ) -> T:
-    """Wait until `condition` returns something true, and return that; raises TimeoutError."""
+    """Wait until `condition` returns something true, and return that.
+
+    Raises TimeoutError, which says what was `missing` last.
+    """
     seen: T | None = None
     try:
         async with asyncio.timeout(timeout):
             while not (seen := await condition()):  # noqa: ASYNC110  another process's doing is awaited
                 await asyncio.sleep(interval)
     except TimeoutError:
-        raise TimeoutError(f"waited {timeout:g} s for {what}; last seen: {seen!r}") from None
+        raise TimeoutError(f"waited {timeout:g} s for {what}; last: {missing or seen!r}") from None
     return seen
