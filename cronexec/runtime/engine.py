@@ -8,17 +8,20 @@ cancelled.
 
 import asyncio
 import os
+import selectors
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import CancelledError, Future
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 NOT_STARTED = "cronexec is not started in this process: call start() first"
 STOPPED = "cronexec was stopped before the call was answered"
 
 _engine: ContextVar["Engine | None"] = ContextVar("cronexec_engine", default=None)
+_engines: "WeakSet[Engine]" = WeakSet()
 
 
 class Engine:
@@ -33,6 +36,11 @@ class Engine:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._calls: dict[Future[Any], Coroutine[Any, Any, Any]] = {}
+        self._context = (
+            Context()
+        )  # not the caller's: whoever starts an engine has nothing to do with its runs
+        self._context.run(_engine.set, self)
+        _engines.add(self)
 
     @property
     def is_running(self) -> bool:
@@ -55,7 +63,7 @@ class Engine:
             if self._loop is None or not self.is_running:
                 work.close()
                 raise RuntimeError(NOT_STARTED)
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            future = self._context.copy().run(asyncio.run_coroutine_threadsafe, work, self._loop)
             self._calls[future] = work
         future.add_done_callback(lambda done: self._calls.pop(done, None))
         return future
@@ -97,8 +105,20 @@ class Engine:
         """Wait for the thread to end, from another loop."""
         await asyncio.wait({asyncio.wrap_future(self._ended)}, timeout=timeout)
 
+    def disown(self) -> None:
+        """Leave the parent's loop alone, in a forked child.
+
+        Both share the kernel's event queue: a connection that is collected here would be taken out of it, and
+        the parent would never hear of that connection again.
+        """
+        loop: Any = self._loop
+        self._loop, self._lock = None, threading.Lock()
+        if loop is not None:
+            loop._selector = selectors.DefaultSelector()  # noqa: SLF001  there is no other way to part them
+            for task in asyncio.all_tasks(loop):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001  the parent has it
+
     def _run(self) -> None:
-        _engine.set(self)
         try:
             with asyncio.Runner() as runner:
                 self._loop = runner.get_loop()
@@ -121,3 +141,11 @@ class Engine:
         for future, work in left.items():
             future.cancel()
             work.close()
+
+
+def _disown_all() -> None:
+    for engine in _engines:
+        engine.disown()
+
+
+os.register_at_fork(after_in_child=_disown_all)
