@@ -1,0 +1,215 @@
+"""The inbox: commands are applied in order, once for each id, or refused with an answer."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from bench import Bench, at, document, pass_time, until
+from faults import away, fails
+
+from cronexec.adapters.memory_hub import COMMANDS, REJECTED
+from cronexec.domain.command import parse_command
+from cronexec.domain.run import RunState
+from cronexec.errors import UnreachableError
+from cronexec.runtime import inbox
+
+pytestmark = pytest.mark.virtual_time
+
+LATER = {"at": at(3600).isoformat()}
+
+
+class Requester:
+    """Has commands answered to it."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.replies: list[Mapping[str, Any]] = []
+        self.address = "reply-to.test"
+        bench.hub.requesters[self.address] = lambda body: self.replies.append(json.loads(body))
+
+
+def rejected(bench: Bench) -> list[bytes]:
+    return [message.body for message in bench.hub.queues[REJECTED].ready]
+
+
+def unacked(bench: Bench) -> int:
+    queue = bench.hub.queues[COMMANDS]
+    return len(queue.ready) + sum(len(consumer.unacked) for consumer in queue.consumers)
+
+
+async def test_a_command_is_answered_and_acked_after_it_is_committed(bench: Bench) -> None:
+    anna = await bench.holder()
+    asking = Requester(bench)
+    held = anna.faults.hold("terms.commit", lambda _, batch: bool(batch.commands), done_first=True)
+    bench.send("job.put", id="put", reply_to=asking.address, job=document("backup").to_document())
+    await held.arrived()
+    await pass_time(2)
+    assert asking.replies == []
+    assert unacked(bench) == 1
+    held.release()
+    await until(lambda: asking.replies, lambda: anna.events[-3:])
+    assert (asking.replies[0]["id"], asking.replies[0]["ok"]) == ("put", True)
+    assert unacked(bench) == 0
+
+
+async def test_a_known_id_gets_the_recorded_reply_again(bench: Bench) -> None:
+    await bench.holder()
+    first = await bench.request("job.put", id="put", job=document("backup", LATER).to_document())
+    await bench.request("job.delete", name="backup")
+    again = await bench.request("job.put", id="put", job=document("backup", LATER).to_document())
+    assert again == first
+    assert bench.database.jobs["backup"].deleted_at is not None
+
+
+async def test_an_id_that_comes_twice_at_once_is_applied_once_and_answered_twice(bench: Bench) -> None:
+    anna = await bench.holder()
+    await bench.put(document("backup", LATER))
+    asking = Requester(bench)
+    held = anna.faults.hold("terms.commit")
+    await held.arrived()
+    for _ in range(3):
+        bench.send("job.trigger", id="twice", reply_to=asking.address, name="backup")
+    bench.send("job.trigger", id="other", reply_to=asking.address, name="backup")
+    held.release()
+    await until(lambda: len(asking.replies) == 4, lambda: asking.replies)
+    replies = [reply for reply in asking.replies if reply["id"] == "twice"]
+    assert replies[0] == replies[1] == replies[2]
+    assert replies[0]["result"]["created"]
+    assert sorted(line.run for line in bench.evidence) == ["backup#other", "backup#twice"]
+    assert unacked(bench) == 0
+    assert anna.term == 1
+
+
+async def test_a_command_that_is_delivered_again_after_a_failover_is_not_applied_again(bench: Bench) -> None:
+    anna = await bench.holder("anna")
+    bert = bench.start("bert")
+    await bench.put(document("backup", LATER))
+    asking = Requester(bench)
+    held = anna.faults.hold("terms.commit", lambda _, batch: bool(batch.commands), done_first=True)
+    bench.send("job.trigger", id="t", reply_to=asking.address, name="backup")
+    await held.arrived()
+    anna.end_term()
+    await bert.holding()
+    await until(lambda: asking.replies, lambda: bert.events[-3:])
+    held.release()
+    await pass_time(3)
+    assert [reply["id"] for reply in asking.replies] == ["t"]
+    assert [line.run for line in bench.evidence] == ["backup#t"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        pytest.param(b"\xff{", None, id="no text"),
+        pytest.param(b"[1, 2]", None, id="no object"),
+        pytest.param({"schema": 1, "id": "x", "type": "job.explode"}, None, id="no such type"),
+        pytest.param({"schema": 1, "id": "x", "type": "job.pause"}, "name", id="no name"),
+    ],
+)
+async def test_what_is_no_command_is_rejected_acked_and_answered(
+    bench: Bench, body: Any, field: str | None
+) -> None:
+    anna = await bench.holder()
+    asking = Requester(bench)
+    bench.send_raw(body, reply_to=asking.address)
+    await until(lambda: asking.replies, lambda: anna.events[-3:])
+    assert not asking.replies[0]["ok"]
+    assert asking.replies[0]["error"]["code"] == "invalid"
+    if field is not None:
+        assert asking.replies[0]["error"]["field"] == field
+    assert len(rejected(bench)) == 1
+    assert unacked(bench) == 0
+    assert anna.term == 1
+
+
+async def test_a_message_is_acked_only_when_its_rejection_is_safe(bench: Bench) -> None:
+    anna = await bench.holder("anna")
+    anna.faults.always("publisher.reject", fails(UnreachableError("broker", "blocked", "")))
+    bench.send_raw(b"nonsense")
+    await until(lambda: anna.said("command.reject_delayed"), lambda: anna.events[-3:])
+    assert unacked(bench) == 1
+    assert rejected(bench) == []
+    bert = bench.start("bert")
+    anna.end_term()
+    await bert.holding()
+    await until(lambda: rejected(bench), lambda: bert.events[-3:])
+    assert unacked(bench) == 0
+
+
+async def test_a_command_of_a_newer_schema_is_kept_for_a_newer_holder(bench: Bench) -> None:
+    anna = await bench.holder("anna")
+    bench.send_raw({"schema": 2, "id": "new", "type": "job.teleport"})
+    await bench.put(document("backup", LATER))  # others go on
+    assert anna.said("command.newer_schema")
+    assert unacked(bench) == 1
+    assert rejected(bench) == []
+    bert = bench.start("bert")
+    anna.end_term()
+    await bert.holding()
+    await until(lambda: bert.said("command.newer_schema"), lambda: bert.events[-3:])
+    assert unacked(bench) == 1
+
+
+async def test_a_message_that_crashes_its_reader_is_rejected_and_costs_no_term(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna = await bench.holder()
+    def crashing(body: bytes) -> object:
+        if b"cursed" in body:
+            raise ZeroDivisionError("a bug")
+        return parse_command(body)
+
+    monkeypatch.setattr(inbox, "parse_command", crashing)
+    bench.send_raw(b"cursed")
+    await bench.put(document("backup", LATER))
+    assert rejected(bench) == [b"cursed"]
+    assert unacked(bench) == 0
+    assert anna.term == 1
+
+
+async def test_commands_wait_where_what_they_name_cannot_be_looked_up(bench: Bench) -> None:
+    anna = await bench.holder()
+    await bench.put(document("backup", LATER))
+    anna.faults.next("commands.replies", fails(away()), fails(away()))
+    ids = [bench.send("job.trigger", name="backup", key=str(number)) for number in range(3)]
+    await until(lambda: ids[-1] in bench.database.commands, lambda: anna.events[-3:])
+    assert [each for each in bench.database.commands if each in ids] == ids
+    assert len(anna.said("command.lookup_failed")) == 2
+    assert anna.term == 1
+
+
+async def test_a_reply_that_cannot_be_sent_costs_neither_the_command_nor_the_term(bench: Bench) -> None:
+    anna = await bench.holder()
+    asking = Requester(bench)
+    await bench.put(document("backup", LATER))
+    anna.faults.next("publisher.reply", fails(UnreachableError("broker", "blocked", "")))
+    bench.send("job.trigger", id="t", reply_to=asking.address, name="backup")
+    await bench.reaches("backup#t", RunState.SUCCEEDED)
+    await until(lambda: anna.said("command.reply_not_sent"), lambda: anna.events[-3:])
+    assert asking.replies == []
+    bench.send("job.trigger", id="t", reply_to=asking.address, name="backup")
+    await until(lambda: asking.replies, lambda: anna.events[-3:])
+    assert asking.replies[0]["result"]["created"]
+    assert anna.term == 1
+
+
+async def test_more_commands_than_one_write_takes_are_applied_in_order(bench: Bench) -> None:
+    anna = await bench.holder()
+    await bench.put(document("backup", LATER))
+    held = anna.faults.hold("terms.commit")
+    await held.arrived()
+    ids = [bench.send("job.trigger", name="backup") for _ in range(600)]
+    held.release()
+    await until(lambda: ids[-1] in bench.database.commands, lambda: len(bench.database.commands))
+    assert [each for each in bench.database.commands if each in ids] == ids
+    await until(lambda: len(bench.evidence) == 600, lambda: len(bench.evidence))
+    assert unacked(bench) == 0
+
+
+async def test_commands_are_recorded_with_who_sent_them(bench: Bench) -> None:
+    await bench.holder()
+    await bench.request("job.pause", id="p", name="nothing", issued_by="eve")
+    record = bench.database.commands["p"]
+    assert (record.issued_by, record.user, record.epoch) == ("eve", "guest", 1)
+    assert not record.reply["ok"]
+    assert record.document["name"] == "nothing"
