@@ -20,6 +20,7 @@ from cronexec.ports import BatonArrived, Link, LinkLost
 from cronexec.runtime.baton import CONFIRM_TIMEOUT, baton_body
 from cronexec.runtime.context import Context
 from cronexec.runtime.dispatcher import Dispatcher
+from cronexec.runtime.heartbeats import Heartbeats
 from cronexec.runtime.holder import CLEAN_ENDS, Holder
 from cronexec.runtime.jobs import JobTable
 from cronexec.runtime.observer import Observer
@@ -38,12 +39,14 @@ class Candidate:
         observer: Observer,
         dispatcher: Dispatcher,
         recorder: Recorder,
+        heartbeats: Heartbeats,
     ) -> None:
         self._context = context
         self._table = table
         self._observer = observer
         self._dispatcher = dispatcher
         self._recorder = recorder
+        self._heartbeats = heartbeats
         self._stopping = asyncio.Event()
         self._link: Link | None = None
         self._insertion_due = False
@@ -160,6 +163,7 @@ class Candidate:
             table=self._table,
             dispatcher=self._dispatcher,
             recorder=self._recorder,
+            heartbeats=self._heartbeats,
         )
         self.holder, self._observer.holding = holder, True
         if self._stopping.is_set():

@@ -27,6 +27,7 @@ from cronexec.runtime.committer import Committer
 from cronexec.runtime.context import Context
 from cronexec.runtime.dispatcher import Dispatcher, Ready
 from cronexec.runtime.guard import TermGuard
+from cronexec.runtime.heartbeats import Heartbeats
 from cronexec.runtime.inbox import Inbox
 from cronexec.runtime.jobs import JobTable
 from cronexec.runtime.reaper import Reaper
@@ -54,12 +55,14 @@ class Holder:
         table: JobTable,
         dispatcher: Dispatcher,
         recorder: Recorder,
+        heartbeats: Heartbeats,
     ) -> None:
         self._context = context
         self._link = link
         self._table = table
         self._dispatcher = dispatcher
         self._recorder = recorder
+        self._heartbeats = heartbeats
         self._started_at = context.clock.monotonic()
         self._wake = Wake()
         self._occupancy = Occupancy()
@@ -215,6 +218,7 @@ class Holder:
     def _reaper(self, scheduler: Scheduler) -> Reaper:
         return Reaper(
             self._context,
+            heartbeats=self._heartbeats,
             on_settled=lambda run: scheduler.settled(run.id),
             on_returned=lambda run: self._take_back(run, scheduler),
             submit=scheduler.submit,

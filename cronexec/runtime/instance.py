@@ -13,7 +13,9 @@ goes last, because a draining instance is alive (invariant I8).
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from cronexec.domain.run import Outcome, RunState
 from cronexec.errors import CronexecError
@@ -21,6 +23,7 @@ from cronexec.runtime.candidate import Candidate
 from cronexec.runtime.context import Context
 from cronexec.runtime.dispatcher import Dispatcher
 from cronexec.runtime.heart import Heart
+from cronexec.runtime.heartbeats import Heartbeats
 from cronexec.runtime.jobs import JobTable
 from cronexec.runtime.observer import Observer
 from cronexec.runtime.recorder import Recorder
@@ -70,6 +73,7 @@ class Instance:
             may_start=self.heart.is_alive,
             log=context.log,
         )
+        self.heartbeats = Heartbeats(context.settings.instance_lost_after.total_seconds())
         self.observer = Observer(context, self.table)
         self.candidate = Candidate(
             context,
@@ -77,6 +81,7 @@ class Instance:
             observer=self.observer,
             dispatcher=self.dispatcher,
             recorder=self.recorder,
+            heartbeats=self.heartbeats,
         )
         self.watchdog = Watchdog(
             self.candidate,
@@ -97,8 +102,9 @@ class Instance:
 
     async def _start_parts(self) -> None:
         await self._prepare()
-        parts = [
+        parts: list[tuple[str, Callable[[], Awaitable[None]]]] = [
             ("heart", self.heart.run),
+            ("heartbeats", partial(self.heartbeats.watch, self._context)),
             ("observer", self.observer.run),
             ("recorder", self.recorder.run),
             ("dispatcher", self.dispatcher.run),

@@ -1,0 +1,57 @@
+"""Heartbeats of the other instances, as this one sees them: watched by every instance, always.
+
+An instance is lost when its heartbeat stood still for `instance_lost_after` on the observer's own monotonic
+clock, counted only while heartbeats could be read: an outage of the database kills nobody. Standbys watch
+too, so that a new holder need not begin to count.
+"""
+
+import asyncio
+from collections.abc import Iterable
+
+from cronexec.errors import CronexecError
+from cronexec.ports import InstanceRecord
+from cronexec.runtime.context import Context
+
+LOOKS_PER_LOSS = 12
+
+
+class Heartbeats:
+    """When each instance's heartbeat was last seen to change. `lost_after` is seconds."""
+
+    def __init__(self, lost_after: float) -> None:
+        self._lost_after = lost_after
+        self._seen: dict[str, tuple[int, float]] = {}
+        self._since: float | None = None
+
+    async def watch(self, context: Context) -> None:
+        """Look twelve times in `lost_after`."""
+        while True:
+            try:
+                records = await context.store.instances.list()
+            except CronexecError as error:
+                self.interrupted()
+                context.log.debug("heartbeats.not_read", error=str(error))
+            else:
+                self.observe(records, context.clock.monotonic())
+            await asyncio.sleep(self._lost_after / LOOKS_PER_LOSS)
+
+    def observe(self, records: Iterable[InstanceRecord], now: float) -> None:
+        """Take a successful reading of all heartbeats."""
+        if self._since is None:
+            self._since = now
+        for record in records:
+            known = self._seen.get(record.executor.id)
+            if known is None or known[0] != record.beat:
+                self._seen[record.executor.id] = (record.beat, now)
+
+    def interrupted(self) -> None:
+        """Heartbeats could not be read: nobody's silence counts from before."""
+        self._since = None
+        self._seen.clear()
+
+    def lost(self, executor_id: str, now: float) -> bool:
+        """Whether the instance's heartbeat stood still, or was not there at all, for too long."""
+        if self._since is None:
+            return False
+        _, changed_at = self._seen.get(executor_id, (0, self._since))
+        return now - changed_at > self._lost_after
