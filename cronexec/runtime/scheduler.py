@@ -102,6 +102,7 @@ class Scheduler:
     async def tick(self) -> None:
         """Decide and write everything up to now."""
         until = max(_milliseconds(self._clock.now()), self._committer.term.watermark)
+        self._release(self._stranded.recovered(until))
         await self._table.complete()
         due = self._table.plan.due(until)
         try:
@@ -211,7 +212,8 @@ class Scheduler:
         self._release(ready)
 
     def _release(self, ready: Iterable[Ready]) -> None:
-        able = [item for item in ready if not self._stranded.keep(item)]
+        now = self._clock.now()
+        able = [item for item in ready if not self._stranded.keep(item, now)]
         if able:
             self._dispatcher.offer(able, self._guard)
 

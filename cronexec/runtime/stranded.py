@@ -1,12 +1,13 @@
 """Runs that the holder cannot execute: a handler not registered here, shell targets not allowed.
 
-They wait, visibly (`queued reason=target_unavailable`), for a holder that can; after the job's misfire grace
-they fail. An operator is warned the first time a job is found so.
+They wait, visibly (`queued reason=target_unavailable`), for a holder that can, or until this one can; after
+the job's misfire grace, counted from when they might have started here, they fail. An operator is warned the
+first time a job is found so.
 """
 
 import heapq
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from cronexec.domain.job import JobDocument
 from cronexec.domain.ledger import Settle
@@ -16,6 +17,7 @@ from cronexec.ports import Targets
 from cronexec.runtime.dispatcher import Ready
 
 REASON = "target_unavailable"
+LOOK_INTERVAL = timedelta(seconds=1)
 
 
 class Stranded:
@@ -27,6 +29,7 @@ class Stranded:
         self._waiting: dict[str, Ready] = {}
         self._deadlines: list[tuple[datetime, str]] = []
         self._warned: set[str] = set()
+        self._next_look_at = datetime.min.replace(tzinfo=UTC)
 
     def why(self, document: JobDocument) -> str | None:
         """Return the reason that runs of the job carry while they wait; None if they can be executed here."""
@@ -38,14 +41,30 @@ class Stranded:
             self._log.warning("job.target_unavailable", job=document.name, why=problem)
         return REASON
 
-    def keep(self, item: Ready) -> bool:
-        """Take a run that cannot be executed here; returns False for one that can."""
+    def keep(self, item: Ready, now: datetime) -> bool:
+        """Take a run that cannot be executed here, now that it might start.
+
+        Returns False for one that can.
+        """
         if self.why(item.document) is None:
             return False
         self._waiting[item.run.id] = item
-        begun_at = item.run.claimed_at or item.run.slot
-        heapq.heappush(self._deadlines, (begun_at + item.document.misfire.grace, item.run.id))
+        heapq.heappush(self._deadlines, (now + item.document.misfire.grace, item.run.id))
         return True
+
+    def recovered(self, now: datetime) -> list[Ready]:
+        """Take out the runs that can be executed here by now: their handler was registered, say.
+
+        Looks once a second.
+        """
+        if not self._waiting or now < self._next_look_at:
+            return []
+        self._next_look_at = now + LOOK_INTERVAL
+        able = [
+            item for item in self._waiting.values() if self._targets.unavailable(item.document.target) is None
+        ]
+        self.drop(item.run.id for item in able)
+        return able
 
     def drop(self, run_ids: Iterable[str]) -> None:
         """Forget runs that were settled otherwise."""

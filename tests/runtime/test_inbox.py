@@ -154,6 +154,7 @@ async def test_a_message_that_crashes_its_reader_is_rejected_and_costs_no_term(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     anna = await bench.holder()
+
     def crashing(body: bytes) -> object:
         if b"cursed" in body:
             raise ZeroDivisionError("a bug")

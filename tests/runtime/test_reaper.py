@@ -10,7 +10,7 @@ from virtual_time import NOON
 
 from cronexec.domain.run import Executor, RunState
 from cronexec.ports import InstanceRecord
-from cronexec.runtime.reaper import Heartbeats
+from cronexec.runtime.heartbeats import Heartbeats
 
 pytestmark = pytest.mark.virtual_time
 
@@ -71,9 +71,20 @@ async def test_an_unreadable_database_starts_the_count_again(bench: Bench) -> No
     await pass_time(50)
     bert.faults.next("instances.list", fails(away()))
     await pass_time(50)
-    assert bert.said("reaper.look_failed")
+    assert bert.said("heartbeats.not_read")
     assert bench.state(TEN) is RunState.RUNNING
-    await bench.reaches(TEN, RunState.ABANDONED, within=20)
+    await bench.reaches(TEN, RunState.ABANDONED, within=35)
+
+
+async def test_a_new_holder_counts_the_silence_it_saw_as_a_standby(bench: Bench) -> None:
+    await vanished_while_running(bench)
+    gone_at = bench.clock.now()
+    carl = bench.start("carl")
+    await pass_time(40)
+    bench.members[1].end_term()
+    await carl.holding()
+    await bench.reaches(TEN, RunState.ABANDONED, within=60)
+    assert (bench.clock.now() - gone_at).total_seconds() <= 75
 
 
 async def test_a_draining_instance_is_not_lost(bench: Bench) -> None:
