@@ -7,6 +7,7 @@ in portions, between which the loop can do other things.
 """
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -70,6 +71,7 @@ class HandlerLoop:
         self._loop = given or asyncio.new_event_loop()
         self._is_ours = given is None
         self._stopping = False
+        self._served = asyncio.Event()
         self._running: set[Call] = set()  # a loop holds tasks by weak references only
         self._calls = Mailbox(self._engine, self._loop, self._take)
         self._ended = Mailbox(self._loop, self._engine, Call.finish)
@@ -98,7 +100,9 @@ class HandlerLoop:
             self._loop.close()
             return
         self._loop.call_soon_threadsafe(self._loop.stop)
-        await asyncio.to_thread(self._thread.join, 2 * END_TIMEOUT)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2 * END_TIMEOUT):
+                await self._served.wait()  # joining takes a thread, and an interpreter that exits gives none
 
     def _take(self, call: Call) -> None:
         if not call.cancelled:
@@ -138,3 +142,5 @@ class HandlerLoop:
             self._loop.run_until_complete(asyncio.wait(tasks, timeout=END_TIMEOUT))
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
+        with contextlib.suppress(RuntimeError):  # the engine's loop is closed: nobody waits any more
+            self._engine.call_soon_threadsafe(self._served.set)

@@ -15,9 +15,11 @@ import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
 from applications import (
     Namespace,
     assert_no_slot_was_late,
@@ -37,9 +39,12 @@ from cronexec import (
     SettingsError,
     UnreachableError,
 )
+from cronexec.declared import Declarations
 from cronexec.dev.mongodb import PrivateMongo
 from cronexec.dev.processes import LOOPBACK
 from cronexec.dev.rabbitmq import PrivateRabbitmq
+from cronexec.domain.job import JobDocument
+from cronexec.log import get_logger
 
 HOURLY = {"name": "hourly", "schedule": {"every": "1h"}, "target": {"type": "handler", "name": "note"}}
 NOWHERE = {
@@ -262,6 +267,7 @@ def test_a_program_that_forgets_to_stop_ends_and_hands_the_baton_over(
     exited_at = time.time()
     assert done.returncode == 0
     assert done.stderr == ""
+    assert "stop.failed" not in done.stdout
     assert exited_at - float(done.stdout.partition("ended at ")[2].split()[0]) < 3.5
     standby.start()
     wait_for(lambda: standby.health().state == "holder", "the handover")
@@ -428,6 +434,42 @@ def test_a_changed_declaration_is_a_new_version_and_a_late_one_is_put_too(
     tidy = second.jobs.get("tidy")
     assert tidy is not None
     assert tidy.version == 2
+
+
+class ScriptedJobs:
+    """The jobs of a namespace whose holder refuses one, and whose broker is away at first."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.complete = asyncio.Event()
+
+    async def list(self) -> list[Any]:
+        return []
+
+    async def put(self, document: JobDocument, *, declared: bool) -> dict[str, Any]:
+        assert declared
+        self.asked.append(document.name)
+        if self.asked == ["bad", "good"]:
+            raise UnreachableError("broker", "nothing listens", "")
+        if document.name == "bad":
+            raise RefusedError("invalid", "the holder does not like it")
+        self.complete.set()
+        return {"version": 1, "changed": True}
+
+
+async def test_a_refused_declaration_is_logged_once_and_an_unsent_one_tried_again() -> None:
+    declarations, jobs = Declarations(), ScriptedJobs()
+    for name in ("bad", "good"):
+        declarations.job(name, every="1h")(lambda _: None)
+    with structlog.testing.capture_logs() as logs:
+        putting = asyncio.create_task(declarations.keep_put(SimpleNamespace(jobs=jobs), get_logger()))
+        await asyncio.wait_for(jobs.complete.wait(), 10)
+        putting.cancel()
+    assert jobs.asked == ["bad", "good", "good"]
+    assert [(entry["event"], entry.get("job")) for entry in logs][:2] == [
+        ("job.declaration_refused", "bad"),
+        ("job.declaration_delayed", None),
+    ]
 
 
 def test_a_wrong_declaration_is_refused_where_it_stands_with_every_problem(
