@@ -19,6 +19,7 @@ import click
 from cronexec.app import AsyncCronexec, Cronexec
 from cronexec.cli.output import examples
 from cronexec.cli.session import load_settings
+from cronexec.collector import calm_collector
 from cronexec.errors import SettingsError
 from cronexec.log import configure
 
@@ -48,6 +49,7 @@ def serve(ctx: click.Context, app: str | None) -> None:
     """
     cron = _load(ctx, app) if app else AsyncCronexec(load_settings(ctx, warn=False))
     configure(level=cron.settings.log_level, fmt=cron.settings.log_format)
+    calm_collector()
     code = asyncio.run(_Foreground(cron).run())
     sys.stdout.flush()
     logging.shutdown()
