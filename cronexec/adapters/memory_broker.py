@@ -154,7 +154,7 @@ class MemoryPublisher:
         self._user = user
         self._is_closed = False
 
-    async def publish_baton(self, message_id: str, body: bytes, timeout: float) -> bool:  # noqa: ARG002, ASYNC109
+    async def publish_baton(self, message_id: str, body: bytes, timeout: float) -> bool:  # noqa: ARG002
         self._check_open()
         if self._hub.blocked:
             return False

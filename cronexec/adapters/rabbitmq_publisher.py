@@ -50,7 +50,7 @@ class RabbitmqPublisher:
         self._declaring = asyncio.Lock()
         self._declarations = 0
 
-    async def publish_baton(self, message_id: str, body: bytes, timeout: float) -> bool:  # noqa: ASYNC109  the port's
+    async def publish_baton(self, message_id: str, body: bytes, timeout: float) -> bool:
         """See the port. A nack, an alarm and a lost connection are False: it may have arrived."""
         channel = await self._open("baton")
         if self._connection.is_blocked:

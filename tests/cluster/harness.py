@@ -147,7 +147,7 @@ async def wait_for(condition: Callable[[], Awaitable[Any]], timeout: float, what
     seen: Any = None
     try:
         async with asyncio.timeout(timeout):
-            while not (seen := await condition()):
+            while not (seen := await condition()):  # noqa: ASYNC110  what is waited for is in other processes
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise AssertionError(f"waited {timeout:g} s for {what}; last seen: {seen!r}") from None

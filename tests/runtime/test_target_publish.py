@@ -33,7 +33,7 @@ class RecordingPublisher:
             await asyncio.Event().wait()
         self.published.append((exchange, routing_key, body, dict(headers), content_type))
 
-    async def publish_baton(self, message_id: str, body: bytes, timeout: float) -> bool:  # noqa: ASYNC109  the port's
+    async def publish_baton(self, message_id: str, body: bytes, timeout: float) -> bool:
         raise NotImplementedError
 
     async def publish_command(
