@@ -149,11 +149,15 @@ async def test_a_run_given_back_by_a_former_term_does_not_disturb_the_next_of_th
     await held.arrived()
     await bench.reaches(TEN, RunState.QUEUED)
     anna.end_term()
-    await until(lambda: anna.term == 2, lambda: anna.events[-3:])
-    await anna.targets.began(TEN)
+    second = anna.faults.hold("runs.start")
+    await second.arrived()
+    assert anna.term == 2
     await bench.reaches(TWENTY, RunState.QUEUED)
     held.release()  # refused: it names the former epoch
-    await pass_time(5)
+    await pass_time(3)
+    second.release()
+    await anna.targets.began(TEN)
+    await pass_time(3)
     assert list(anna.targets.running) == [TEN]
     assert bench.state(TWENTY) is RunState.QUEUED  # overlap is queue
     anna.targets.end(TEN)

@@ -152,13 +152,14 @@ async def test_slots_that_a_failed_write_would_have_claimed_are_claimed_in_this_
 ) -> None:
     anna = await bench.holder("anna")
     await bench.put(document("backup"))
-    held = anna.faults.hold("terms.commit", claims)
-    await held.arrived()
-    anna.faults.always("terms.commit", fails(away()))
-    held.release()
-    anna.end_term()
+
+    async def lost_for_good(_: Call) -> None:
+        anna.end_term()
+        raise away()
+
+    anna.faults.where("terms.commit", claims, lost_for_good)
     await until(lambda: anna.said("term.ended"), lambda: anna.events)
-    anna.faults.always("terms.commit", None)
+    assert bench.state(TEN) is None
     await pass_time(60)
     assert anna.term is not None
     assert anna.term > 1
