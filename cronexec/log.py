@@ -1,7 +1,9 @@
 """Log events: constant dotted names with fields (`baton.acquired`, `run.claimed`, `term.ended reason=…`).
 
-The library only binds loggers; an application that embeds cronexec configures structlog or not, as it likes.
-`configure` is for processes of our own (`cronexec serve`, `cronexec dev`).
+The library only binds loggers. An application that configures structlog gets events its own way; one that
+does not gets them as lines of the standard logger `cronexec`, and prints them or not. So ask for a logger
+when there is something to log, not at import. `configure` is for processes of our own (`cronexec serve`,
+`cronexec dev`).
 """
 
 import logging
@@ -12,10 +14,27 @@ import structlog
 
 Log = structlog.stdlib.BoundLogger
 
+_PLAIN: list[
+    Any
+] = [  # where the application has not configured structlog: lines of key=value for its standard logging
+    structlog.stdlib.filter_by_level,
+    structlog.processors.format_exc_info,
+    structlog.processors.LogfmtRenderer(key_order=["event"]),
+]
+logging.getLogger("cronexec").addHandler(logging.NullHandler())
+
 
 def get_logger(**fields: Any) -> Log:
     """Return a logger whose events carry `fields`."""
-    logger: Log = structlog.stdlib.get_logger("cronexec").bind(**fields)
+    if structlog.is_configured():
+        logger: Log = structlog.stdlib.get_logger("cronexec", **fields)
+    else:
+        logger = structlog.wrap_logger(
+            logging.getLogger("cronexec"),
+            processors=_PLAIN,
+            wrapper_class=structlog.stdlib.BoundLogger,
+            **fields,
+        )
     return logger
 
 

@@ -30,6 +30,7 @@ from cronexec.domain.term import Term
 from cronexec.ports import Batch, CloseRange, Settle
 
 SLICE = 500
+BY_ID = "_id_"  # said where another index could be tried as well: that costs more than the write
 Write = UpdateOne | UpdateMany | ReplaceOne[Document] | DeleteOne
 T = TypeVar("T")
 
@@ -74,7 +75,8 @@ def _run_changes(batch: Batch, retention: timedelta) -> Iterator[Write]:
     for close in batch.closes:
         yield from _close(close, retention)
     for run_id, asked_by in batch.cancels.items():
-        yield UpdateOne({"_id": run_id, "unsettled": True}, {"$set": {"cancel_requested_by": asked_by}})
+        asked = {"$set": {"cancel_requested_by": asked_by}}
+        yield UpdateOne({"_id": run_id, "unsettled": True}, asked, hint=BY_ID)
 
 
 def _settle(settle: Settle, retention: timedelta) -> UpdateOne:
@@ -92,7 +94,7 @@ def _settle(settle: Settle, retention: timedelta) -> UpdateOne:
 
 def _close(close: CloseRange, retention: timedelta) -> Iterator[Write]:
     which = {"_id": close.run_id, "open": True}
-    yield DeleteOne({**which, "slot": {"$gt": close.until}})
+    yield DeleteOne({**which, "slot": {"$gt": close.until}}, hint=BY_ID)
     fields = {"until": close.until, "expire_at": close.until + retention}
     yield UpdateOne(which, {"$set": fields, "$unset": {"open": ""}})
 

@@ -56,8 +56,6 @@ ATTEMPTS = 6  # of the whole transaction, when it conflicts
 RETRY_AFTER = 0.005  # seconds, doubled with each attempt
 SNAPSHOT = ReadConcern("snapshot")
 
-_log = get_logger()
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TermSession:
@@ -132,9 +130,11 @@ class FencedWriter:
         self._unattended.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is None:
-            _log.info("commit.unattended", write=task.get_name(), outcome="applied")
+            get_logger().info("commit.unattended", write=task.get_name(), outcome="applied")
         else:
-            _log.warning("commit.unattended", write=task.get_name(), outcome="failed", error=str(error))
+            get_logger().warning(
+                "commit.unattended", write=task.get_name(), outcome="failed", error=str(error)
+            )
 
     async def _write(self, term: Term, batch: Batch) -> Term:
         own = self._current

@@ -35,8 +35,6 @@ BLOCKED_AGAIN_AFTER = 0.5
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 T = TypeVar("T")
 
-_log = get_logger()
-
 
 class MongoTermStore:
     """Implements `ports.TermStore`."""
@@ -166,7 +164,7 @@ class MongoTermStore:
             try:
                 await self._collections.database.command("killSessions", [former])
             except OperationFailure as error:  # the lock goes away by itself, in a minute or more
-                _log.warning("term.session_not_killed", error=str(error))
+                get_logger().warning("term.session_not_killed", error=str(error))
 
 
 def _record(document: Document) -> TermRecord:

@@ -51,7 +51,7 @@ class Candidate:
         self._link: Link | None = None
         self._insertion_due = False
         self.holder: Holder | None = None
-        self.problem: str | None = None
+        self.problem: CronexecError | None = None
 
     async def run(self) -> None:
         """Compete until `stop`."""
@@ -61,15 +61,24 @@ class Candidate:
                 clean = await self._compete(backoff)
             except UnreachableError as error:
                 clean = False
-                if str(error) != self.problem:
-                    self._context.log.warning("candidate.waiting", service=error.service, why=str(error))
-                self.problem = str(error)
+                self.meet(error)
             except Exception:
                 # A defect, of a kind that no one thought of: loud, and no reason never to compete again.
                 self._context.log.exception("candidate.crashed")
                 clean = False
             if not clean:
                 await self._pause(backoff.next())
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether there is a link to the broker."""
+        return self._link is not None
+
+    def meet(self, problem: CronexecError) -> None:
+        """Take note of what keeps this instance from competing; said once for each problem."""
+        if str(problem) != str(self.problem):
+            self._context.log.warning("candidate.waiting", why=str(problem))
+        self.problem = problem
 
     def stop(self) -> None:
         """Hand the baton over, if it is here, and compete no more; `run` returns once that is done."""

@@ -144,11 +144,11 @@ class Inbox:
                 task.cancel()
 
     async def _send(self, replies: Sequence[tuple[CommandArrived, Mapping[str, Any]]]) -> None:
-        wanted = [(arrived, reply) for arrived, reply in replies if arrived.reply_to]
         try:
-            await asyncio.gather(*(self._reply(arrived, reply) for arrived, reply in wanted))
+            for arrived, reply in replies:
+                await self._reply(arrived, reply)
         except CronexecError as error:
-            self._log.warning("command.reply_not_sent", replies=len(wanted), error=str(error))
+            self._log.warning("command.reply_not_sent", replies=len(replies), error=str(error))
 
     async def _reply(self, arrived: CommandArrived, reply: Mapping[str, Any]) -> None:
         if arrived.reply_to:

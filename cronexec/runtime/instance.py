@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from cronexec.domain.run import Outcome, RunState
-from cronexec.errors import CronexecError
+from cronexec.errors import CronexecError, UnreachableError
 from cronexec.runtime.candidate import Candidate
 from cronexec.runtime.context import Context
 from cronexec.runtime.dispatcher import Dispatcher
@@ -131,7 +131,7 @@ class Instance:
         The creator inserts the first baton.
         """
         backoff = Backoff()
-        said, created = "", False
+        created = False
         while True:
             try:
                 created = await self._context.store.terms.prepare() or created
@@ -140,10 +140,7 @@ class Instance:
                     created = False
                 await self.heart.beat()
             except CronexecError as error:
-                if str(error) != said:
-                    self._context.log.warning("instance.waiting", why=str(error))
-                    said = str(error)
-                self.candidate.problem = said
+                self.candidate.meet(error)
                 await asyncio.sleep(backoff.next())
             else:
                 self.candidate.problem = None
@@ -195,10 +192,25 @@ class Instance:
             holder=self._context.executor.name if term else record.holder_name if record else None,
             lag_s=lag if term else record.lag.total_seconds() if record else None,
             running=len(self.dispatcher.running),
-            database="ok" if self._services and self.observer.failing_since is None else "unreachable",
-            broker=self.candidate.problem or "ok",
+            database=self._database(),
+            broker=self._broker(),
             crashed=self._crashed,
         )
+
+    def _database(self) -> str:
+        problem = self.candidate.problem
+        if isinstance(problem, UnreachableError) and problem.service == "database":
+            return str(problem)
+        if self.observer.failing_since is not None:
+            return "it does not answer"
+        return "ok" if self.observer.record is not None else "connecting"
+
+    def _broker(self) -> str:
+        problem = self.candidate.problem
+        if isinstance(problem, UnreachableError) and problem.service == "broker":
+            return str(problem)
+        competes = self._context.settings.candidate and not self._draining
+        return "ok" if self.candidate.is_linked or not competes else "connecting"
 
     def _state(self) -> str:
         if self._draining:

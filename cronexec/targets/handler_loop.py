@@ -12,15 +12,13 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-import structlog
-
+from cronexec.log import get_logger
 from cronexec.targets.handler_call import Call
 
 PORTION = 200
 END_TIMEOUT = 1.0  # seconds that tasks left on our own loop have to end
 
 T = TypeVar("T")
-log = structlog.get_logger(__name__)
 
 
 class Mailbox(Generic[T]):
@@ -50,7 +48,7 @@ class Mailbox(Generic[T]):
         try:
             self._receiver.call_soon_threadsafe(self._unpack, items, 0)
         except RuntimeError:
-            log.warning("handler.loop_closed", undelivered=len(items))
+            get_logger().warning("handler.loop_closed", undelivered=len(items))
 
     def _unpack(self, items: list[T], start: int) -> None:
         for item in items[start : start + PORTION]:
@@ -133,8 +131,8 @@ class HandlerLoop:
         while not self._stopping:
             try:
                 self._loop.run_forever()
-            except BaseException:  # SystemExit, out of something that a handler left behind
-                log.exception("handler.loop_interrupted")
+            except BaseException:  # noqa: BLE001  SystemExit, out of something that a handler left behind
+                get_logger().exception("handler.loop_interrupted")
         tasks = asyncio.all_tasks(self._loop)
         for task in tasks:
             task.cancel()

@@ -12,6 +12,7 @@ import time
 from types import FrameType
 
 from cronexec import Cronexec, Run
+from cronexec.collector import calm_collector
 from cronexec.log import configure
 
 Noted = tuple[str, float, int, float]
@@ -19,6 +20,7 @@ Noted = tuple[str, float, int, float]
 
 def main() -> None:
     configure(level="info", fmt="json")
+    calm_collector()
     cron = Cronexec.from_env()
     noted: list[Noted] = []
 

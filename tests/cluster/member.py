@@ -12,6 +12,7 @@ import time
 
 from cronexec import Cronexec, Run
 from cronexec.adapters import clock
+from cronexec.collector import calm_collector
 from cronexec.log import configure
 
 
@@ -19,6 +20,7 @@ def main(evidence: str, wall_offset: float) -> None:
     if wall_offset:
         set_wall_clock(wall_offset)
     configure(level="info", fmt="json")
+    calm_collector()
     cron = Cronexec.from_env()
     file = os.open(evidence, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 

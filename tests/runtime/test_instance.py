@@ -134,7 +134,7 @@ async def test_stopping_waits_for_starts_on_their_way_and_gives_them_back(
 async def test_an_instance_that_cannot_reach_the_database_waits_and_says_so(bench: Bench) -> None:
     bench.database.unreachable = True
     anna = bench.start("anna")
-    await until(lambda: anna.said("instance.waiting"), lambda: anna.events)
+    await until(lambda: anna.said("candidate.waiting"), lambda: anna.events)
     assert not anna.instance.health().ok
     assert anna.instance.health().database == "unreachable"
     await pass_time(30)
