@@ -201,9 +201,10 @@ class Instance:
         problem = self.candidate.problem
         if isinstance(problem, UnreachableError) and problem.service == "database":
             return str(problem)
-        if self.observer.failing_since is not None:
+        if self.observer.failing_since is not None and self.candidate.holder is None:
             return "it does not answer"
-        return "ok" if self.observer.record is not None else "connecting"
+        holds = self.candidate.holder is not None
+        return "ok" if holds or self.observer.record is not None else "connecting"
 
     def _broker(self) -> str:
         problem = self.candidate.problem

@@ -37,7 +37,6 @@ QUICKLY = {
     "baton_lost_after": timedelta(seconds=15),
     "instance_lost_after": timedelta(seconds=60),
 }
-EXPECTED_ERRORS = frozenset({"service.crashed", "run.target_crashed"})
 
 
 def at(seconds: float) -> datetime:
@@ -160,7 +159,7 @@ class ScriptedTargets:
 
 @dataclass(kw_only=True)
 class Member:
-    """One instance. `publishing`: the faults of its publisher, named `publisher.publish_baton`."""
+    """One instance. `faults` are of its ports: of its store, and `broker.…` and `publisher.…`."""
 
     name: str
     context: Context

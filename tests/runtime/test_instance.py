@@ -136,7 +136,7 @@ async def test_an_instance_that_cannot_reach_the_database_waits_and_says_so(benc
     anna = bench.start("anna")
     await until(lambda: anna.said("candidate.waiting"), lambda: anna.events)
     assert not anna.instance.health().ok
-    assert anna.instance.health().database == "unreachable"
+    assert anna.instance.health().database == "the database in memory was made unreachable"
     await pass_time(30)
     bench.database.unreachable = False
     await anna.holding()

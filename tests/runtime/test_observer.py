@@ -50,7 +50,7 @@ async def test_what_cannot_be_read_is_not_silent(bench: Bench) -> None:
     await pass_time(10)
     anna.faults.always("terms.read", fails(away()))
     await pass_time(60)
-    assert anna.instance.health().database == "unreachable"
+    assert anna.instance.health().database == "it does not answer"
     anna.faults.always("terms.read", None)
     assert not await anna.instance.observer.silence.wait(14)
     assert anna.instance.health().database == "ok"
