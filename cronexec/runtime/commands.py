@@ -91,7 +91,7 @@ class Commands:
         record = applied(received, effects.reply, at=decision.until, epoch=self._epoch)
         decision.apply(received, effects, record)
         for entry in effects.entries:
-            decision.claim([entry], jobs[entry.job].document)
+            decision.claim(entry, jobs[entry.job].document)
 
     def refuse_unwritable(self, decision: Decision, why: str, revision: int) -> None:
         """Take the commands out of a write that the database refuses; alone, the culprit is known."""

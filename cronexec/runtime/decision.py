@@ -38,11 +38,10 @@ class Decision:
     settles: Sequence[Settle] = ()
     returned: Sequence[str] = ()
 
-    def claim(self, entries: Iterable[Run], document: JobDocument) -> None:
-        """Add entries of the job that `document` is a version of."""
-        for entry in entries:
-            self.entries[entry.id] = entry
-            self.documents[entry.id] = document
+    def claim(self, entry: Run, document: JobDocument) -> None:
+        """Add an entry of the job that `document` is a version of."""
+        self.entries[entry.id] = entry
+        self.documents[entry.id] = document
 
     def apply(self, received: Received, effects: Effects, record: AppliedCommand) -> None:
         """Add what a command does, and its audit record."""

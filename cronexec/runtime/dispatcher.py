@@ -28,8 +28,9 @@ from cronexec.runtime.guard import TermGuard
 from cronexec.runtime.recorder import Recorder
 from cronexec.runtime.service import Backoff, Breather, Wake
 
-MOST_AT_ONCE = 256
-STARTS_IN_FLIGHT = 3
+MOST_AT_ONCE = 500
+FEW = 64  # not worth a write of their own while another start is under way and more wait for places
+STARTS_IN_FLIGHT = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +47,11 @@ class _Pool:
     taken: int = 0
     live: deque[Ready] = field(default_factory=deque)
     catch_up: deque[Ready] = field(default_factory=deque)
+
+    @property
+    def startable(self) -> int:
+        """How many runs wait for nothing but their start."""
+        return min(self.places - self.taken, len(self.live) + len(self.catch_up))
 
     def take(self, most: int) -> list[Ready]:
         """Take runs for which there are places, and occupy these."""
@@ -84,7 +90,7 @@ class Dispatcher:
         self._running: dict[str, Attempt] = {}
         self._starting: set[str] = set()
         self._wake = Wake()
-        self._free = asyncio.Semaphore(STARTS_IN_FLIGHT)
+        self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -123,10 +129,7 @@ class Dispatcher:
 
     def _is_starting(self) -> bool:
         """Whether runs wait for nothing but their start."""
-        startable = (
-            pool.taken < pool.places and (pool.live or pool.catch_up) for pool in self._pools.values()
-        )
-        return bool(self._starting) or any(startable)
+        return bool(self._starting) or any(pool.startable > 0 for pool in self._pools.values())
 
     def starting_or_running(self) -> set[str]:
         """Return the ids of runs whose start is under way or committed here."""
@@ -169,12 +172,8 @@ class Dispatcher:
         try:
             while True:
                 await self._wake.wait()
-                while True:
-                    await self._free.acquire()
-                    group = self._take_group()
-                    if not group:
-                        self._free.release()
-                        break
+                while self._in_flight < STARTS_IN_FLIGHT and (group := self._take_group()):
+                    self._in_flight += 1
                     self._spawn(self._start_group(group))
         finally:
             for task in self._tasks:
@@ -184,11 +183,19 @@ class Dispatcher:
         guard = self._guard
         if guard is None or not guard.holds():
             return []
+        if self._in_flight and self._places_are_short():
+            return []
         group: list[Ready] = []
         for pool in self._pools.values():
             group.extend(pool.take(MOST_AT_ONCE - len(group)))
         self._starting.update(item.run.id for item in group)
         return group
+
+    def _places_are_short(self) -> bool:
+        """Whether runs wait for places, and only few of them have one by now."""
+        startable = sum(pool.startable for pool in self._pools.values())
+        waiting = sum(len(pool.live) + len(pool.catch_up) for pool in self._pools.values())
+        return startable < min(FEW, waiting)
 
     def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
         task = asyncio.create_task(work)
@@ -213,7 +220,7 @@ class Dispatcher:
             if guard is not None:
                 moved = await self._commit_start([item.run for item in group], token, started_at, guard)
         finally:
-            self._free.release()
+            self._in_flight -= 1
             self._wake.set()
         for item in group:
             if item.run.id not in moved:

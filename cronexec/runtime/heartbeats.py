@@ -13,6 +13,7 @@ from cronexec.ports import InstanceRecord
 from cronexec.runtime.context import Context
 
 LOOKS_PER_LOSS = 12
+NEVER_SEEN = -1
 
 
 class Heartbeats:
@@ -53,5 +54,7 @@ class Heartbeats:
         """Whether the instance's heartbeat stood still, or was not there at all, for too long."""
         if self._since is None:
             return False
-        _, changed_at = self._seen.get(executor_id, (0, self._since))
+        _, changed_at = self._seen.setdefault(
+            executor_id, (NEVER_SEEN, now)
+        )  # it counts from the first question
         return now - changed_at > self._lost_after

@@ -33,7 +33,7 @@ from cronexec.runtime.jobs import JobTable
 from cronexec.runtime.reaper import Reaper
 from cronexec.runtime.recorder import Recorder
 from cronexec.runtime.scheduler import Scheduler
-from cronexec.runtime.service import Service, Wake
+from cronexec.runtime.service import Breather, Service, Wake
 from cronexec.runtime.stranded import Stranded
 
 CLEAN_ENDS = ("stopping", "released")
@@ -113,6 +113,11 @@ class Holder:
 
     async def _begin(self) -> Term:
         """Raise the epoch: from its majority commit on, this instance is the holder."""
+        await asyncio.sleep(
+            0
+        )  # the link may have been lost already, or the process stopped since the delivery
+        if not self.guard.holds():
+            raise TermLostError(f"the baton is gone: {self.guard.reason}")
         started_at = self._context.clock.monotonic()
         term = await self._context.store.terms.raise_epoch(self._context.executor)
         self.guard.renew(started_at)
@@ -248,8 +253,10 @@ class Holder:
 
     async def _pump(self) -> None:
         """Hand on what the link delivers, until it is lost or the term is over."""
+        breather = Breather(self._context.clock.monotonic)
         while True:
             event = await self._link.events()
+            await breather.breathe()
             match event:
                 case BatonArrived():
                     self._keeper.arrived(event)

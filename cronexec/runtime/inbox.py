@@ -31,6 +31,7 @@ from cronexec.runtime.service import Backoff
 
 MOST_AT_ONCE = 256
 LAST_REPLIES_TIMEOUT = 2.0
+MOST_HELD_FOR_NEWER = 128  # of a prefetch of 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +67,7 @@ class Inbox:
         self._wake = wake
         self._waiting: deque[Received] = deque()
         self._singly = 0
+        self._held_for_newer = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def arrive(self, arrived: CommandArrived) -> None:
@@ -73,7 +75,7 @@ class Inbox:
         try:
             command = parse_command(arrived.body)
         except NewerSchemaError as error:
-            self._log.warning("command.newer_schema", schema=error.schema, why=str(error))
+            self._keep_for_newer(arrived, error)
         except InvalidDocumentError as error:
             self._spawn(self._reject(arrived, str(error), error.problems[0].field or None))
         except Exception as error:  # noqa: BLE001  a message that crashes must not end this term, and every next
@@ -83,6 +85,13 @@ class Inbox:
         else:
             self._waiting.append(Received(command=command, arrived=arrived))
             self._wake()
+
+    def _keep_for_newer(self, arrived: CommandArrived, error: NewerSchemaError) -> None:
+        """Leave it unacked; when many are held so, they would fill the prefetch: further ones are rejected."""
+        self._log.warning("command.newer_schema", schema=error.schema, why=str(error))
+        self._held_for_newer += 1
+        if self._held_for_newer > MOST_HELD_FOR_NEWER:
+            self._spawn(self._reject(arrived, str(error), "schema"))
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -144,11 +153,11 @@ class Inbox:
                 task.cancel()
 
     async def _send(self, replies: Sequence[tuple[CommandArrived, Mapping[str, Any]]]) -> None:
-        try:
-            for arrived, reply in replies:
+        for arrived, reply in replies:
+            try:
                 await self._reply(arrived, reply)
-        except CronexecError as error:
-            self._log.warning("command.reply_not_sent", replies=len(replies), error=str(error))
+            except CronexecError as error:
+                self._log.warning("command.reply_not_sent", error=str(error))
 
     async def _reply(self, arrived: CommandArrived, reply: Mapping[str, Any]) -> None:
         if arrived.reply_to:

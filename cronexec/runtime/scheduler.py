@@ -39,7 +39,7 @@ from cronexec.runtime.stranded import Stranded
 
 IDLE_INTERVAL = 1.0
 MOST_ENTRIES = 2_000
-OFFERED_AT_ONCE = 256
+OFFERED_AT_ONCE = 500
 SECOND = timedelta(seconds=1)
 
 
@@ -150,10 +150,10 @@ class Scheduler:
             if len(decision.entries) >= MOST_ENTRIES:
                 return due[index:]
             unavailable = self._stranded.why(item.job.document)
-            entries = claim(item, claiming, self._occupancy, unavailable=unavailable)
-            decision.claim(entries, item.job.document)
+            for entry in claim(item, claiming, self._occupancy, unavailable=unavailable):
+                decision.claim(entry, item.job.document)
+                await breather.breathe()
             decision.due.append(item)
-            await breather.breathe()
         return []
 
     async def _write(self, decision: Decision) -> None:
