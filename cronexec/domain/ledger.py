@@ -68,7 +68,12 @@ def claim(
     for verdict in verdicts:
         if verdict.skip is None and not places.take(job.document, catch_up=verdict.catch_up):
             overlapping = _extended(overlapping, verdict)
-            continue
+            if verdict.catch_up:
+                continue
+            # Nor will any later live slot find a place: they need not be gone through one by one.
+            last = job.schedule.last_slots(verdict.slot, claiming.until, 1)
+            overlapping = replace(overlapping, until=last[0]) if last else overlapping
+            break
         if overlapping is not None:
             yield _entry(job, overlapping, claiming)
             overlapping = None

@@ -107,10 +107,11 @@ class Candidate:
         self.problem = None
         self._observer.reset()
         self._context.log.info("candidate.standing_by")
+        inserting: asyncio.Task[None] | None = None
         try:
             if self._insertion_due:
                 self._insertion_due = False
-                await self._insert_baton("silent schedule")
+                inserting = asyncio.create_task(self._insert_baton("silent schedule"))
             opened_at = self._context.clock.monotonic()
             baton = await self._wait_for_baton(link)
             if baton is None:
@@ -118,6 +119,8 @@ class Candidate:
                 return False
             return await self._hold(link, baton, backoff)
         finally:
+            if inserting is not None:
+                inserting.cancel()
             await (link.release() if self._stopping.is_set() else link.close())
             self._link = None
 

@@ -25,6 +25,7 @@ class Heart:
         self._running = running
         self._lost_after = context.settings.instance_lost_after.total_seconds()
         self._beaten_at: float | None = None
+        self._silenced = False
         self._record = InstanceRecord(
             executor=context.executor,
             started_at=context.clock.now(),
@@ -60,10 +61,14 @@ class Heart:
                 "clock.offset", offset_ms=round(offset_ms), why="the database's clock counts"
             )
 
+    def silence(self) -> None:
+        """Beat no more: this instance is not what it was."""
+        self._silenced = True
+
     async def run(self) -> None:
         """Beat for ever; a beat that fails is tried again soon."""
         interval = self._lost_after / BEATS_PER_LOSS
-        while True:
+        while not self._silenced:
             try:
                 await self.beat()
             except CronexecError as error:

@@ -38,6 +38,7 @@ from cronexec.runtime.stranded import Stranded
 
 CLEAN_ENDS = ("stopping", "released")
 LAST_TICK_TIMEOUT = 1.0
+KEEP_ALIVE_INTERVAL = 1.0
 
 
 class Holder:
@@ -65,6 +66,7 @@ class Holder:
         self._heartbeats = heartbeats
         self._started_at = context.clock.monotonic()
         self._wake = Wake()
+        self._read_all = Wake()
         self._occupancy = Occupancy()
         self.guard = TermGuard(
             lease=context.settings.lease, monotonic=context.clock.monotonic, renewed_at=self._started_at
@@ -140,7 +142,13 @@ class Holder:
             after_ms=round((context.clock.monotonic() - self._started_at) * 1000, 1),
         )
         await self._link.take_commands()
-        unsettled = await self._read(term)
+        keeping = asyncio.create_task(self._keep_alive(committer))
+        try:
+            unsettled = await self._read(term)
+        finally:
+            self._read_all.set()
+            await asyncio.wait([keeping])
+        keeping.result()
         stranded = Stranded(targets=context.targets, log=context.log)
         scheduler = Scheduler(
             committer=committer,
@@ -165,6 +173,11 @@ class Holder:
         for service in services:
             service.start(self.guard.end)
         return services
+
+    async def _keep_alive(self, committer: Committer) -> None:
+        """Write nothing, once a second, until all is read: that may take longer than a lease."""
+        while not await self._read_all.wait(KEEP_ALIVE_INTERVAL):
+            await committer.commit(Batch(until=committer.term.watermark, revision=committer.term.revision))
 
     def _commands(self, term: Term) -> Commands:
         return Commands(

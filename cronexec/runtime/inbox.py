@@ -87,7 +87,7 @@ class Inbox:
             self._wake()
 
     def _keep_for_newer(self, arrived: CommandArrived, error: NewerSchemaError) -> None:
-        """Leave it unacked; when many are held so, they would fill the prefetch: further ones are rejected."""
+        """Leave it unacked; so many that they would fill the prefetch are rejected."""
         self._log.warning("command.newer_schema", schema=error.schema, why=str(error))
         self._held_for_newer += 1
         if self._held_for_newer > MOST_HELD_FOR_NEWER:

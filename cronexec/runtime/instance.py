@@ -122,6 +122,7 @@ class Instance:
     def _part_crashed(self, problem: str) -> None:
         """Leave the baton to the others: half alive, this one would hold and record nothing, say."""
         self._crashed = problem
+        self.heart.silence()  # its runs have nobody to record them: the others may abandon them in time
         self.candidate.end_term(problem)
         self.candidate.stop()
 
