@@ -22,6 +22,7 @@ class MemoryRunStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._returned: dict[str, str] = {}  # run id to the token that no longer starts it
 
     async def unsettled(self) -> list[Run]:
         await self._database.reach()
@@ -36,10 +37,14 @@ class MemoryRunStore:
         return [run.id for run in runs if self._start(run, start)]
 
     async def give_back(self, run_ids: Sequence[str], token: str) -> None:
+        """See `ports.RunStore.give_back`. No start with `token` moves any of the runs from now on."""
         await self._database.reach()
         for run_id in run_ids:
             run = self._runs.get(run_id)
-            if run is not None and (run.state, run.token) == (RunState.RUNNING, token):
+            if run is None:
+                continue
+            if run.state is RunState.QUEUED or (run.state, run.token) == (RunState.RUNNING, token):
+                self._returned[run_id] = token
                 self._runs[run_id] = replace(
                     run, state=RunState.QUEUED, token=None, executor=None, started_at=None, progress=None
                 )
@@ -103,7 +108,9 @@ class MemoryRunStore:
         if found is None:
             return False
         expected = (RunState.QUEUED, run.epoch, run.attempt)
-        if (found.state, found.epoch, found.attempt) == expected:
+        is_ready = (found.state, found.epoch, found.attempt) == expected
+        if is_ready and self._returned.get(run.id) != start.token:
+            self._returned.pop(run.id, None)
             self._runs[run.id] = replace(
                 found,
                 state=RunState.RUNNING,

@@ -2,7 +2,8 @@
 
 Entries come into the ledger by fenced writes (`mongo_content`); what happens to them on an instance (start,
 progress, outcome) is fenced by the start token instead. All of these may be repeated when their answer was
-lost: a start finds its own token, a finish its own outcome.
+lost: a start finds its own token, a finish its own outcome. A start that was never answered may arrive when
+its runs have been given back already: giving back therefore burns the token, on queued runs too.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -49,10 +50,12 @@ class MongoRunStore:
         return started
 
     async def give_back(self, run_ids: Sequence[str], token: str) -> None:
-        ours = {"_id": {"$in": list(run_ids)}, "token": token, "state": RUNNING}
+        """See `ports.RunStore.give_back`. No start with `token` moves any of the runs from now on."""
+        ours = {"_id": {"$in": list(run_ids)}, "$or": [{"state": QUEUED}, {"state": RUNNING, "token": token}]}
+        fields = {"state": QUEUED, "returned": token}
         forgotten = {"token": "", "executor": "", "started_at": "", "progress": ""}
         with driver_errors():
-            await self._runs.update_many(ours, {"$set": {"state": QUEUED}, "$unset": forgotten})
+            await self._runs.update_many(ours, {"$set": fields, "$unset": forgotten})
 
     async def finish(self, finishes: Sequence[Finish]) -> list[str]:
         recorded = 0
@@ -63,16 +66,10 @@ class MongoRunStore:
             return [] if recorded == len(finishes) else await self._not_recorded(finishes)
 
     async def progress(self, progress: Mapping[tuple[str, str], Progress]) -> None:
-        writes = [
-            UpdateOne(
-                {"_id": run_id, "token": token, "state": RUNNING},
-                {"$set": {"progress": progress_document(latest)}},
-            )
-            for (run_id, token), latest in progress.items()
-        ]
         with driver_errors():
-            for part in slices(writes):
-                await self._runs.bulk_write(list(part), ordered=False)
+            for part in slices(list(progress.items())):
+                writes = [_progress(run_id, token, latest) for (run_id, token), latest in part]
+                await self._runs.bulk_write(writes, ordered=False)
 
     async def cancel_requests(self, executor_id: str) -> list[tuple[str, str]]:
         where = {
@@ -127,14 +124,22 @@ class MongoRunStore:
                 yield run_from(fields)
 
     async def _start(self, ids: list[str], epoch: int, attempt: int, start: Start) -> list[str]:
-        ready = {"_id": {"$in": ids}, "state": QUEUED, "epoch": epoch, "attempt": attempt}
+        ready = {
+            "_id": {"$in": ids},
+            "state": QUEUED,
+            "epoch": epoch,
+            "attempt": attempt,
+            "returned": {"$ne": start.token},
+        }
         fields = {
             "state": RUNNING,
             "token": start.token,
             "executor": asdict(start.executor),
             "started_at": start.at,
         }
-        result = await self._runs.update_many(ready, {"$set": fields, "$unset": {"reason": ""}})
+        result = await self._runs.update_many(
+            ready, {"$set": fields, "$unset": {"reason": "", "returned": ""}}
+        )
         if result.matched_count == len(ids):
             return ids
         with_token = self._runs.find(
@@ -171,6 +176,11 @@ class MongoRunStore:
         newest_first = [("slot", DESCENDING), ("_id", ASCENDING)]
         found = self._find(_filter(which), newest_first, limit=which.limit)
         return [run async for run in found]
+
+
+def _progress(run_id: str, token: str, latest: Progress) -> UpdateOne:
+    where = {"_id": run_id, "token": token, "state": RUNNING}
+    return UpdateOne(where, {"$set": {"progress": progress_document(latest)}})
 
 
 def _says(entry: Document | None, finish: Finish) -> bool:

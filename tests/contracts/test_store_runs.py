@@ -117,6 +117,26 @@ async def test_a_run_that_never_began_is_given_back(store: Store) -> None:
     assert await store.runs.start([mine], Start(token=AGAIN, executor=BERT, at=slot_at(3))) == [mine.id]
 
 
+async def test_a_start_that_arrives_after_its_runs_were_given_back_moves_nothing(store: Store) -> None:
+    """Its first copy went unanswered, so the instance gave back what it may have started."""
+    queued, started_before = entry("a"), entry("b")
+    await claimed(store, queued, started_before)
+    await store.runs.start([started_before], START)
+    await store.runs.give_back([queued.id, started_before.id, "nothing"], START.token)
+    assert await store.runs.start([queued, started_before], START) == []
+    assert await store.runs.get(queued.id) == queued
+    assert await store.runs.get(started_before.id) == started_before
+
+
+async def test_what_was_given_back_starts_with_another_token(store: Store) -> None:
+    run = entry("a")
+    await claimed(store, run)
+    await store.runs.give_back([run.id], START.token)
+    assert await store.runs.start([run], Start(token=AGAIN, executor=BERT, at=slot_at(3))) == [run.id]
+    await store.runs.give_back([run.id], START.token)
+    assert ((await found(store, run)).state, (await found(store, run)).token) == (RunState.RUNNING, AGAIN)
+
+
 async def test_an_outcome_is_recorded_with_its_output(store: Store) -> None:
     run = entry("a")
     await started(store, run)
