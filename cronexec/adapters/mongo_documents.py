@@ -108,7 +108,8 @@ def run_from(fields: Mapping[str, Any]) -> Run:
 
 
 def progress_document(progress: Progress) -> Document:
-    return _without_empty(asdict(progress)) | {"done": progress.done}
+    fields = {"total": progress.total, "message": progress.message, "at": progress.at}
+    return {"done": progress.done} | _without_empty(fields)
 
 
 def progress_from(fields: Mapping[str, Any]) -> Progress:

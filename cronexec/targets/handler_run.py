@@ -4,6 +4,7 @@ It is used on the handler's thread or loop, never on the engine's.
 """
 
 import copy
+import math
 import threading
 from collections.abc import Callable, Generator, Mapping
 from datetime import datetime
@@ -15,6 +16,8 @@ from cronexec.domain.run import Cause
 from cronexec.domain.run import Run as Entry
 from cronexec.ports import OutputSink
 
+MESSAGE_AT_MOST = 1000  # characters
+INT64 = 2**63
 _IDENTITY = frozenset({"job", "slot", "run_id", "attempt", "event"})
 
 
@@ -143,12 +146,18 @@ class Run:
             )
         return self._log
 
-    def progress(self, done: float, total: float | None = None, message: str = "") -> Reported:
-        """Report how far the run is.
+    def progress(self, done: float, total: float | None = None, message: object = "") -> Reported:
+        """Report how far the run is; of a message, its text counts, up to 1000 characters.
 
         From any thread, as often as you like: of several at a time, the last one counts.
+
+        Raises:
+            TypeError: `done` or `total` is no int or float.
+            ValueError: it is infinite, not a number, or an int of more than 64 bits.
         """
-        self._report(done, total, message)
+        self._report(
+            _number("done", done), None if total is None else _number("total", total), _text(message)
+        )
         return _REPORTED
 
     def print(self, text: str) -> None:
@@ -159,3 +168,22 @@ class Run:
         fields = "".join(f" {key}={value!r}" for key, value in event.items() if key not in _IDENTITY)
         self._output.write(f"{method} {event.get('event', '')}{fields}\n")
         return event
+
+
+def _number(name: str, value: Any) -> float:
+    """Return a plain int or float that the database can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"run.progress: {name} must be an int or a float, not {type(value).__name__}")
+    if isinstance(value, int):
+        if not -INT64 <= value < INT64:
+            raise ValueError(f"run.progress: {name} must fit in 64 bits")
+        return int(value)
+    if not math.isfinite(value):
+        raise ValueError(f"run.progress: {name} must be a finite number, not {value}")
+    return float(value)
+
+
+def _text(message: object) -> str:
+    """Return the message as text that UTF-8 can encode: no half of a surrogate pair."""
+    text = str(message)[:MESSAGE_AT_MOST]
+    return text if text.isascii() else text.encode(errors="replace").decode()

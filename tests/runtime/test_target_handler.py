@@ -3,6 +3,8 @@ import contextvars
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -209,6 +211,50 @@ async def test_progress_reaches_the_engine_the_last_one_always(
     assert isinstance(execution.report, Reports)
     assert execution.report.seen[-1] == (1000, 1000, "matches")
     assert len(execution.report.seen) < 50, "the engine was told more often than it wants to know"
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "sentence"),
+    [
+        ("3", None, "TypeError: run.progress: done must be an int or a float, not str"),
+        (True, None, "TypeError: run.progress: done must be an int or a float, not bool"),
+        (None, None, "TypeError: run.progress: done must be an int or a float, not NoneType"),
+        (1, Decimal(3), "TypeError: run.progress: total must be an int or a float, not Decimal"),
+        (float("nan"), 3, "ValueError: run.progress: done must be a finite number, not nan"),
+        (1, float("-inf"), "ValueError: run.progress: total must be a finite number, not -inf"),
+        (2**63, None, "ValueError: run.progress: done must fit in 64 bits"),
+    ],
+)
+async def test_progress_that_is_no_number_fails_the_handler_and_reaches_nobody(
+    done: Any, total: Any, sentence: str, target: HandlerTarget, handlers: Handlers
+) -> None:
+    async def handler(run: Run) -> None:
+        await run.progress(done, total)
+
+    handlers.register("h", handler)
+    execution = run_of("h")
+    outcome = await target.execute(execution)
+    assert outcome.state is RunState.FAILED
+    assert sentence in (outcome.error or "")
+    assert isinstance(execution.report, Reports)
+    assert execution.report.seen == []
+
+
+async def test_a_progress_message_may_be_anything_that_has_a_text(
+    target: HandlerTarget, handlers: Handlers
+) -> None:
+    seen = []
+    for name, message in enumerate((Path("a/b"), 7, "x" * 5000, "ü\ud800", "bye")):
+
+        async def handler(run: Run, message: object = message) -> None:
+            await run.progress(1, 2.5, message)
+
+        handlers.register(f"h{name}", handler)
+        execution = run_of(f"h{name}")
+        await target.execute(execution)
+        assert isinstance(execution.report, Reports)
+        seen += execution.report.seen
+    assert [message for _, _, message in seen] == ["a/b", "7", "x" * 1000, "ü?", "bye"]
 
 
 async def test_what_a_run_logs_and_prints_is_in_its_output(target: HandlerTarget, handlers: Handlers) -> None:
