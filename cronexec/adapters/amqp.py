@@ -120,7 +120,11 @@ class AmqpConnection:
         except AMQPError as error:
             raise self.lost_error() from error
         channel = AmqpChannel(self, inner)
-        await channel.answer(opened)
+        try:
+            await channel.answer(opened)
+        except asyncio.CancelledError:
+            channel.drop()
+            raise
         return channel
 
     async def close(self, within: timedelta = CLOSE_TIMEOUT) -> None:
@@ -254,6 +258,11 @@ class AmqpChannel:
         if self.is_open:
             self._inner.close()
             await asyncio.wait([self.closed], timeout=CLOSE_TIMEOUT.total_seconds())
+
+    def drop(self) -> None:
+        """Close it without waiting, also while it is being opened: a blocked broker gets to it later."""
+        if not (self.closed.done() or self._inner.is_closing or self._inner.is_closed):
+            self._inner.close()
 
     async def answer(self, future: "asyncio.Future[Any]") -> Any:
         """Wait for a future that fails with this channel."""

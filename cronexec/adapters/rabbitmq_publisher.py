@@ -6,6 +6,9 @@ and forgotten.
 
 A queue of ours that is missing when a message is published (a sender that comes before the first instance, a
 queue that was deleted) is declared, and the message is published again.
+
+Under an alarm the broker stops reading from a connection that has published: then not even a channel can be
+opened, nor closed. All that waits for the broker has a timeout for that reason.
 """
 
 import asyncio
@@ -52,12 +55,14 @@ class RabbitmqPublisher:
 
     async def publish_baton(self, message_id: str, body: bytes, timeout: float) -> bool:
         """See the port. A nack, an alarm and a lost connection are False: it may have arrived."""
-        channel = await self._open("baton")
         if self._connection.is_blocked:
             return False
         properties = BasicProperties(content_type=JSON, delivery_mode=PERSISTENT, message_id=message_id)
         try:
             async with asyncio.timeout(timeout):
+                channel = await self._connection.channel("baton")
+                if channel.connection.blocked:
+                    return False
                 await self.to_queue(channel, self._topology.baton, body, properties)
         except (TimeoutError, AmqpError):
             return False
@@ -75,8 +80,11 @@ class RabbitmqPublisher:
             content_type=JSON, delivery_mode=TRANSIENT, correlation_id=correlation_id
         )
         try:
-            channel = await self._connection.channel("replies", _as_it_is)
+            async with asyncio.timeout(CONFIRM_TIMEOUT.total_seconds()):
+                channel = await self._connection.channel("replies", _as_it_is)
             channel.send("", reply_to, body, properties)
+        except TimeoutError as error:
+            raise publish_error(error, reply_to) from error
         except AmqpError as error:
             raise connection_lost(error) from error
 
@@ -97,9 +105,9 @@ class RabbitmqPublisher:
         properties = BasicProperties(
             content_type=content_type, delivery_mode=PERSISTENT, message_id=uuid4().hex, headers=dict(headers)
         )
-        channel = await self._open(f"exchange {exchange}")
         try:
             async with asyncio.timeout(CONFIRM_TIMEOUT.total_seconds()):
+                channel = await self._connection.channel(f"exchange {exchange}")
                 await channel.publish(exchange, routing_key, body, properties)
         except (TimeoutError, AmqpError) as error:
             raise publish_error(error, exchange) from error
@@ -134,19 +142,13 @@ class RabbitmqPublisher:
                 self._declarations += 1
 
     async def _deliver(self, purpose: str, queue: str, body: bytes, properties: BasicProperties) -> None:
-        channel = await self._open(purpose)
-        properties.user_id = channel.connection.user
         try:
             async with asyncio.timeout(CONFIRM_TIMEOUT.total_seconds()):
+                channel = await self._connection.channel(purpose)
+                properties.user_id = channel.connection.user
                 await self.to_queue(channel, queue, body, properties)
         except (TimeoutError, AmqpError) as error:
             raise publish_error(error, queue) from error
-
-    async def _open(self, purpose: str) -> AmqpChannel:
-        try:
-            return await self._connection.channel(purpose)
-        except AmqpError as error:
-            raise connection_lost(error) from error
 
 
 def command_properties(

@@ -272,6 +272,34 @@ async def test_under_a_memory_alarm_nothing_is_confirmed_and_a_link_still_releas
     await until(lambda: publisher.publish_baton("after", b"{}", 1), ALARM_SEEN)
 
 
+async def test_under_a_memory_alarm_no_publish_waits_for_a_channel_without_bound(
+    make: Make, ctl: Ctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that has published is not read any more: not even a channel can be opened on it."""
+    monkeypatch.setattr("cronexec.adapters.rabbitmq_publisher.CONFIRM_TIMEOUT", timedelta(seconds=1))
+    publisher = make().publisher()
+    await publisher.reply("nobody", None, b"{}")
+    await ctl("set_vm_memory_high_watermark", "0.000001")
+    try:
+        async with asyncio.timeout(ALARM_SEEN):
+            while not publisher._connection.is_blocked:
+                await publisher.reply("nobody", None, b"{}")
+                await asyncio.sleep(0.02)
+        publisher._connection._connection.blocked = False  # as if the broker had not said so yet
+        async with asyncio.timeout(2 * SOON):
+            assert not await publisher.publish_baton("blocked", b"{}", 0.5)
+            with pytest.raises(UnreachableError, match="did not confirm"):
+                await publisher.publish_command(b"{}", command_id="one", reply_to=None)
+            with pytest.raises(UnreachableError, match="did not confirm"):
+                await publisher.publish("amq.topic", "key", b"{}", {}, content_type="application/json")
+            publisher._connection._channels.clear()
+            with pytest.raises(UnreachableError, match="did not confirm"):
+                await publisher.reply("nobody", None, b"{}")
+    finally:
+        await ctl("set_vm_memory_high_watermark", "0.4")
+    await until(lambda: publisher.publish_baton("after", b"{}", 1), ALARM_SEEN)
+
+
 class Relay:
     """Stands between an instance and the broker, and plays a host that is gone when told to."""
 
