@@ -17,14 +17,32 @@ from cronexec.adapters.memory_runs import MemoryRunStore, close_range, settle
 from cronexec.domain.job import Job, JobVersion
 from cronexec.domain.run import UNSETTLED, Executor, Run, RunState
 from cronexec.domain.term import Term, TermRecord
-from cronexec.errors import DuplicateEntryError, TermLostError, UnreachableError, UnwritableError
-from cronexec.ports import AppliedCommand, Batch, Clock, InstanceRecord, Store
+from cronexec.errors import (
+    DuplicateEntryError,
+    FieldProblem,
+    InvalidDocumentError,
+    TermLostError,
+    UnreachableError,
+    UnwritableError,
+)
+from cronexec.ports import (
+    AppliedCommand,
+    Batch,
+    Clock,
+    InstanceRecord,
+    ReportUnreadable,
+    Store,
+    UnreadableJob,
+)
 
 CLOCK_TOLERANCE = timedelta(seconds=1)
 
 
 class MemoryDatabase:
-    """What a namespace has in the database. `term` is None until it was prepared."""
+    """What a namespace has in the database. `term` is None until it was prepared.
+
+    `unreadable`: jobs, by name, that are to be as if no release could read them, and why.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -33,6 +51,7 @@ class MemoryDatabase:
         self.inserted_at: datetime | None = None
         self.runs: dict[str, Run] = {}
         self.jobs: dict[str, Job] = {}
+        self.unreadable: dict[str, str] = {}
         self.versions: dict[tuple[str, int], JobVersion] = {}
         self.commands: dict[str, AppliedCommand] = {}
         self.instances: dict[str, InstanceRecord] = {}
@@ -201,28 +220,41 @@ class MemoryJobStore:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    async def changed_since(self, revision: int) -> list[Job]:
+    async def changed_since(self, revision: int, *, report: ReportUnreadable | None = None) -> list[Job]:
         await self._database.reach()
         changed = [job for job in self._database.jobs.values() if job.revision > revision]
-        return sorted(changed, key=lambda job: job.revision)
+        return _readable(sorted(changed, key=lambda job: job.revision), self._database.unreadable, report)
+
+    async def list(self, *, report: ReportUnreadable | None = None) -> list[Job]:
+        await self._database.reach()
+        kept = [job for _, job in sorted(self._database.jobs.items()) if job.deleted_at is None]
+        return _readable(kept, self._database.unreadable, report)
 
     async def get(self, name: str) -> Job | None:
         await self._database.reach()
+        if why := self._database.unreadable.get(name):
+            raise InvalidDocumentError([FieldProblem("", why)])
         job = self._database.jobs.get(name)
         return None if job is None or job.deleted_at is not None else job
 
-    async def versions(self, name: str | None = None, since: datetime | None = None) -> list[JobVersion]:
+    async def versions(self, name: str | None = None, since: datetime | None = None) -> Sequence[JobVersion]:
         await self._database.reach()
         return [
             version
             for _, version in sorted(self._database.versions.items())
             if name in (None, version.name)
+            and version.name not in self._database.unreadable
             and (since is None or version.to_at is None or version.to_at > since)
         ]
 
-    async def list(self) -> list[Job]:
-        await self._database.reach()
-        return [job for _, job in sorted(self._database.jobs.items()) if job.deleted_at is None]
+
+def _readable(
+    jobs: Sequence[Job], unreadable: Mapping[str, str], report: ReportUnreadable | None
+) -> list[Job]:
+    for job in jobs:
+        if report is not None and job.name in unreadable:
+            report(UnreadableJob(name=job.name, revision=job.revision, why=unreadable[job.name]))
+    return [job for job in jobs if job.name not in unreadable]
 
 
 class MemoryCommandStore:

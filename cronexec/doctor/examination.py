@@ -11,9 +11,10 @@ from cronexec.connection import Connection
 from cronexec.doctor.broker import judge_broker
 from cronexec.doctor.database import judge_clock, judge_database
 from cronexec.doctor.finding import Finding, Level, fail, ok, warn
-from cronexec.doctor.jobs import judge_instances, judge_jobs
+from cronexec.doctor.jobs import judge_instances, judge_jobs, judge_unreadable
 from cronexec.doctor.term import judge_term
 from cronexec.errors import CronexecError, UnreachableError
+from cronexec.ports import UnreadableJob
 from cronexec.settings import Settings
 
 Part = Callable[[Settings, Connection], Awaitable[list[Finding]]]
@@ -62,9 +63,10 @@ async def _ask_namespace(settings: Settings, connection: Connection) -> AsyncIte
     store = connection.store
     now = await store.terms.ping()
     yield judge_clock(connection.clock.offset)
-    jobs, instances = await asyncio.gather(store.jobs.list(), store.instances.list())
+    unreadable: list[UnreadableJob] = []
+    jobs, instances = await asyncio.gather(store.jobs.list(report=unreadable.append), store.instances.list())
     alive = [each for each in instances if now - each.beat_at <= settings.instance_lost_after]
-    for finding in (*judge_instances(alive), *judge_jobs(jobs, alive)):
+    for finding in (*judge_instances(alive), *judge_unreadable(unreadable), *judge_jobs(jobs, alive)):
         yield finding
     for finding in await _term(settings, connection):
         yield finding

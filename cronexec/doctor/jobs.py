@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from cronexec.doctor.finding import Finding, fail, ok, warn
 from cronexec.domain.job import HandlerTarget, Job, ShellTarget
-from cronexec.ports import InstanceRecord
+from cronexec.ports import InstanceRecord, UnreadableJob
 
 LARGEST_OFFSET_MS = 1000
 SHOWN = 5
@@ -74,6 +74,17 @@ def judge_jobs(jobs: Sequence[Job], instances: Sequence[InstanceRecord]) -> Iter
         )
     if not (orphaned or forgotten) and (not shell or any(each.allow_shell for each in instances)):
         yield ok("jobs", f"{len(jobs)} jobs; each can be executed by a live instance")
+
+
+def judge_unreadable(unreadable: Sequence[UnreadableJob]) -> Iterator[Finding]:
+    """Yield a failure if there are jobs that this release cannot read: it does not carry them out."""
+    if unreadable:
+        names = _listed([each.name for each in unreadable])
+        yield fail(
+            "jobs.unreadable",
+            f"this release cannot read, and does not carry out: {names} ({unreadable[0].why})",
+            "Run the release that wrote them, or one with what is missing; then: cronexec ledger verify.",
+        )
 
 
 def _listed(names: Sequence[str]) -> str:

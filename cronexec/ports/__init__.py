@@ -30,11 +30,13 @@ from cronexec.ports.store import (
     InstanceRecord,
     InstanceStore,
     JobStore,
+    ReportUnreadable,
     RunFilter,
     RunStore,
     Start,
     Store,
     TermStore,
+    UnreadableJob,
 )
 from cronexec.ports.target import (
     Execution,
@@ -65,6 +67,7 @@ __all__ = [
     "Publisher",
     "QueueDepth",
     "RejectedCommand",
+    "ReportUnreadable",
     "RunFilter",
     "RunOutput",
     "RunStore",
@@ -74,4 +77,5 @@ __all__ = [
     "Target",
     "Targets",
     "TermStore",
+    "UnreadableJob",
 ]

@@ -4,7 +4,7 @@ Every write of the holder is a `TermStore.commit`; executors' own writes are com
 `RunStore`.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -101,17 +101,33 @@ class TermStore(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnreadableJob:
+    """A job whose document this release cannot read: of a newer release, or edited by hand."""
+
+    name: str
+    revision: int
+    why: str
+
+
+ReportUnreadable = Callable[[UnreadableJob], None]
+
+
 class JobStore(Protocol):
-    async def changed_since(self, revision: int) -> list[Job]:
+    """One unreadable document never stops the rest: it is left out, and told to `report`, or logged."""
+
+    async def changed_since(self, revision: int, *, report: ReportUnreadable | None = None) -> list[Job]:
         """Return jobs (tombstones of deleted ones included) with a revision above `revision`.
 
         Majority, primary; ascending.
         """
         ...
 
-    async def get(self, name: str) -> Job | None: ...
+    async def get(self, name: str) -> Job | None:
+        """Return the job, None if there is none. Raises InvalidDocumentError if it cannot be read."""
+        ...
 
-    async def list(self) -> list[Job]:
+    async def list(self, *, report: ReportUnreadable | None = None) -> list[Job]:
         """Return the jobs that are not deleted, by name."""
         ...
 

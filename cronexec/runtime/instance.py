@@ -60,7 +60,7 @@ class Instance:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self.table = JobTable(context.clock.monotonic)
+        self.table = JobTable(context.clock.monotonic, context.log)
         self.recorder = Recorder(runs=context.store.runs, log=context.log)
         self.heart = Heart(context, state=self._state, running=lambda: len(self.dispatcher.running))
         self.dispatcher = Dispatcher(

@@ -12,12 +12,13 @@ import asyncio
 from datetime import timedelta
 
 from cronexec.domain.term import TermRecord
-from cronexec.errors import CronexecError
+from cronexec.errors import CronexecError, InvalidDocumentError
 from cronexec.runtime.context import Context
 from cronexec.runtime.jobs import JobTable
 from cronexec.runtime.service import Wake
 
 OBSERVE_INTERVAL = 1.0
+FORGET_MARGIN = timedelta(hours=1)  # beyond the retention, for TTL to have removed a tombstone's versions
 
 
 class Observer:
@@ -35,6 +36,7 @@ class Observer:
         self.silence = Wake()
         self.holding = False
         self.failing_since: float | None = None
+        self._unreadable: str | None = None
 
     async def run(self) -> None:
         """Observe once a second; while this instance holds there is nothing to observe."""
@@ -45,6 +47,7 @@ class Observer:
                     self.failing_since = None
                 except CronexecError as error:
                     self._failed(str(error))
+            self._forget()
             await asyncio.sleep(OBSERVE_INTERVAL)
 
     def reset(self) -> None:
@@ -67,10 +70,21 @@ class Observer:
             await self._check_lag(record, now)
 
     async def _keep_warm(self, record: TermRecord) -> None:
-        if record.revision > self._table.revision:
-            await self._table.refresh(self._context.store.jobs, record.watermark)
-        else:
-            await self._table.follow(record.watermark)
+        """Bring the job table up to date. What cannot be read in it says nothing about the database."""
+        try:
+            if record.revision > self._table.revision:
+                await self._table.refresh(self._context.store.jobs, record.watermark, taking_over=False)
+            else:
+                await self._table.follow(record.watermark)
+        except InvalidDocumentError as error:
+            if str(error) != self._unreadable:
+                self._unreadable = str(error)
+                self._context.log.error("observer.unreadable", why=str(error))  # noqa: TRY400  `why` says it
+
+    def _forget(self) -> None:
+        """Drop what the database does not keep any more; also while this instance holds."""
+        kept = self._context.settings.retention + FORGET_MARGIN
+        self._table.forget(self._context.clock.now() - kept)
 
     async def _check_lag(self, record: TermRecord, now: float) -> None:
         limit = self._context.settings.instance_lost_after

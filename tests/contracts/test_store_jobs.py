@@ -1,11 +1,15 @@
 """What every `JobStore`, `CommandStore` and `InstanceStore` promises."""
 
 from dataclasses import replace
+from typing import Any
 
-from stores import ANNA, BERT, Bench, begin, document, job, slot_at, version, write
+import pytest
+from stores import ANNA, BERT, Bench, MemoryBench, MongoBench, begin, document, job, slot_at, version, write
+from structlog.testing import capture_logs
 
 from cronexec.domain.job import Pause
-from cronexec.ports import AppliedCommand, InstanceRecord, Store
+from cronexec.errors import InvalidDocumentError
+from cronexec.ports import AppliedCommand, InstanceRecord, Store, UnreadableJob
 
 
 async def test_a_job_comes_back_as_it_was_written(store: Store) -> None:
@@ -104,3 +108,70 @@ async def test_instances_are_listed_with_the_databases_time_until_they_leave(sto
     await store.instances.leave(BERT.id)
     await store.instances.leave("nobody")
     assert [record.executor for record in await store.instances.list()] == [ANNA]
+
+
+async def test_an_unreadable_job_is_left_out_and_told_and_the_others_are_read(stores: Bench) -> None:
+    store = stores.open()
+    jobs = [job("a", 1), job("b", 2), job("c", 3)]
+    await write(
+        store, await begin(store), jobs=jobs, versions=[version(name, 1, 0) for name in "abc"], revision=3
+    )
+    await make_unreadable(stores, "b")
+    changed: list[UnreadableJob] = []
+    listed: list[UnreadableJob] = []
+    assert await store.jobs.changed_since(0, report=changed.append) == [jobs[0], jobs[2]]
+    assert await store.jobs.list(report=listed.append) == [jobs[0], jobs[2]]
+    assert [(each.name, each.revision) for each in changed] == [("b", 2)]
+    assert "sundial" in changed[0].why
+    assert listed == changed
+    assert await store.jobs.list() == [jobs[0], jobs[2]]
+    assert [one.name for one in await store.jobs.versions()] == ["a", "c"]
+    assert await store.jobs.get("a") == jobs[0]
+    with pytest.raises(InvalidDocumentError, match="sundial"):
+        await store.jobs.get("b")
+
+
+async def make_unreadable(stores: Bench, name: str) -> None:
+    """Write into the job, and into its first version, what no release of ours knows."""
+    if isinstance(stores, MemoryBench):
+        stores.database.unreadable[name] = "sundial: there is no such field"
+        return
+    collections = stores.instance()._writer._collections
+    unknown = {"$set": {"document.schedule.sundial": True}}
+    await collections.jobs.update_one({"_id": name}, unknown)
+    await collections.job_versions.update_one({"_id": f"{name}@1"}, unknown)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"$unset": {"document": ""}},
+        {"$set": {"from_at": "yesterday"}},
+        {"$set": {"paused": {"unheard": 1}}},
+        {"$set": {"document.name": "other"}},
+        {"$set": {"document.schedule.timezone": "Mars/Olympus"}},
+    ],
+    ids=lambda change: next(iter(next(iter(change.values())))),
+)
+async def test_whatever_is_wrong_with_one_document_it_is_that_jobs_problem_only(
+    mongo: MongoBench, change: dict[str, Any]
+) -> None:
+    store = mongo.open()
+    await write(store, await begin(store), jobs=[job("a", 1), job("b", 2)], revision=2)
+    await mongo.instance()._writer._collections.jobs.update_one({"_id": "b"}, change)
+    told: list[UnreadableJob] = []
+    assert await store.jobs.changed_since(0, report=told.append) == [job("a", 1)]
+    assert [each.name for each in told] == ["b"]
+    assert told[0].why
+
+
+async def test_what_nobody_asks_to_be_told_is_logged_once(mongo: MongoBench) -> None:
+    store = mongo.open()
+    await write(store, await begin(store), jobs=[job("a", 1)], revision=1)
+    await mongo.instance()._writer._collections.jobs.update_one({"_id": "a"}, {"$unset": {"document": ""}})
+    with capture_logs() as events:
+        assert await store.jobs.list() == []
+        assert await store.jobs.list() == []
+    assert [(each["event"], each["log_level"], each["job"]) for each in events] == [
+        ("job.unreadable", "error", "a")
+    ]
