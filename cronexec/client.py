@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from cronexec.domain.command import (
+    SCHEMA,
     CancelRun,
     Command,
     DeleteJob,
@@ -20,7 +21,7 @@ from cronexec.domain.command import (
     PutJob,
     ReleaseBaton,
     ResumeJob,
-    TriggerJob,
+    command_from_fields,
     encode_command,
 )
 from cronexec.domain.job import Job, JobDocument, JobVersion
@@ -101,9 +102,15 @@ class Jobs:
     async def trigger(
         self, name: str, *, params: Mapping[str, Any] | None = None, key: str | None = None
     ) -> Mapping[str, Any]:
-        """Run a job now; with `key`, once for that key. The result has the run's id."""
-        command = TriggerJob(name=name, params=params, key=key, **self._commands.identity())
-        return await self._commands.send(command)
+        """Run a job now; with `key` (1 to 128 visible ASCII characters), once for that key.
+
+        The result has the run's id. Raises InvalidDocumentError for wrong params or a wrong key.
+        """
+        fields = {"name": name, "params": params, "key": key, **self._commands.identity()}
+        given = {field: value for field, value in fields.items() if value is not None}
+        return await self._commands.send(
+            command_from_fields({"schema": SCHEMA, "type": "job.trigger", **given})
+        )
 
     async def list(self) -> list[Job]:
         return await self._store.jobs.list()

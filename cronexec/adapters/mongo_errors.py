@@ -6,6 +6,7 @@ caller look for the culprit in what it wrote. When in doubt it is the former, be
 election must not make anybody reject jobs.
 """
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -54,12 +55,19 @@ ENCODING_ERRORS = (BSONError, DocumentTooLarge, OverflowError, UnicodeEncodeErro
 
 @contextmanager
 def driver_errors() -> Iterator[None]:
-    """Let nothing of pymongo's out but our own errors, with its as their cause."""
+    """Let nothing of pymongo's out but our own errors, with its as their cause.
+
+    pymongo turns the cancellation of a task that waits for a server into an error of its own. It must not be
+    lost: a loop that tries again on errors could not be stopped any more.
+    """
     try:
         yield
     except ENCODING_ERRORS as error:
         raise UnwritableError(f"MongoDB cannot store this: {error}") from error
     except PyMongoError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError from error
         raise translated(error) from error
 
 

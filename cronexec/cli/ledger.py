@@ -19,6 +19,7 @@ from cronexec.cli.output import (
 from cronexec.cli.session import Session, run_session
 from cronexec.domain.run import slot_text
 from cronexec.domain.verification import Finding, Verification
+from cronexec.errors import RefusedError
 from cronexec.verify import Verified, verify_ledger
 
 BREACHED = 1
@@ -63,6 +64,8 @@ def verify(ctx: click.Context, since: datetime | None, job: str | None, as_json:
             )
 
     verified = run_session(ctx, work)
+    if job is not None and not verified.jobs:
+        raise RefusedError("not_found", f"there is no job {job}, nor was there one in that time", "--job")
     if as_json:
         print_json(_record(verified))
     else:

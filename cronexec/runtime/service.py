@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 
 from cronexec.log import Log
 
+CANCEL_AGAIN_AFTER = 10.0
+
 
 class Wake:
     """A wake-up that cannot be lost: set before the wait began, it ends the wait at once."""
@@ -63,8 +65,9 @@ class Service:
         """Cancel the loop and wait until it has ended. Idempotent."""
         if self._task is None:
             return
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        while not self._task.done():
+            self._task.cancel()  # again, should a driver have swallowed the first
+            await asyncio.wait([self._task], timeout=CANCEL_AGAIN_AFTER)
 
     async def wait(self) -> None:
         """Wait until the loop has ended by itself."""
