@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Any
 
 from cronexec.domain.command import (
-    SCHEMA,
     CancelRun,
     Command,
     DeleteJob,
@@ -108,9 +107,7 @@ class Jobs:
         """
         fields = {"name": name, "params": params, "key": key, **self._commands.identity()}
         given = {field: value for field, value in fields.items() if value is not None}
-        return await self._commands.send(
-            command_from_fields({"schema": SCHEMA, "type": "job.trigger", **given})
-        )
+        return await self._commands.send(command_from_fields({"type": "job.trigger", **given}))
 
     async def list(self) -> list[Job]:
         return await self._store.jobs.list()

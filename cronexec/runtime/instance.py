@@ -219,7 +219,8 @@ class Instance:
             return "draining"
         if self.candidate.holder is not None:
             return "holder"
-        return "standby" if self.candidate.problem is None else "waiting"
+        competes = self._context.settings.candidate
+        return "standby" if self.candidate.is_linked or not competes else "waiting"
 
     async def _pulse(self) -> None:
         """Tell the watchdog that the loop turns."""
