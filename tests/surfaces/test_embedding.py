@@ -204,7 +204,7 @@ def test_an_instance_joins_when_the_servers_appear(tmp_path: Path) -> None:
 
 def test_a_forked_child_is_no_instance_until_it_starts_one(ns: Namespace) -> None:
     program = """
-        import os, sys, time
+        import os, sys, time, warnings
         from cronexec import Cronexec
         def wait(condition):
             until = time.monotonic() + 20
@@ -215,6 +215,7 @@ def test_a_forked_child_is_no_instance_until_it_starts_one(ns: Namespace) -> Non
         cron.start()
         wait(lambda: cron.health().state == "holder")
         if (child := os.fork()) == 0:
+            warnings.simplefilter("ignore", ResourceWarning)  # of its copies of the parent's sockets
             try:
                 assert cron.health().state == "stopped"
                 try:
