@@ -217,7 +217,8 @@ class Instance:
     def _state(self) -> str:
         if self._draining:
             return "draining"
-        if self.candidate.holder is not None:
+        holder = self.candidate.holder
+        if holder is not None and holder.committed_term is not None:
             return "holder"
         competes = self._context.settings.candidate
         return "standby" if self.candidate.is_linked or not competes else "waiting"

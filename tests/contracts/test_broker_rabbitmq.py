@@ -512,11 +512,16 @@ async def test_thousands_of_publishes_and_requests_are_in_flight_together(make: 
     await asyncio.gather(
         *(publisher.publish_command(b"{}", command_id=f"c{n}", reply_to=None) for n in range(2000))
     )
-    assert await _depth(broker, "commands") == 2000
-    asked = [broker.request(b"{}", command_id=f"r{n}", wait=0.5) for n in range(500)]
+    await until(lambda: _has_depth(broker, 2000))
+    asked = [broker.request(b"{}", command_id=f"r{n}", wait=3) for n in range(500)]
     results = await asyncio.gather(*asked, return_exceptions=True)
     assert {type(result) for result in results} == {NotYetAppliedError}
-    assert await _depth(broker, "commands") == 2500
+    await until(lambda: _has_depth(broker, 2500))
+
+
+async def _has_depth(broker: RabbitMQ, wanted: int) -> bool:
+    """A quorum queue counts messages a little after it has confirmed them."""
+    return await _depth(broker, "commands") == wanted
 
 
 async def test_what_the_broker_refuses_on_one_exchange_fails_nothing_else(make: Make) -> None:
