@@ -11,8 +11,9 @@ from cronexec.connection import Connection
 from cronexec.doctor.broker import judge_broker
 from cronexec.doctor.database import judge_clock, judge_database
 from cronexec.doctor.finding import Finding, Level, fail, ok, warn
-from cronexec.doctor.jobs import judge_instances, judge_jobs, judge_unreadable
+from cronexec.doctor.jobs import call_roll, judge_instances, judge_jobs, judge_lost, judge_unreadable
 from cronexec.doctor.term import judge_term
+from cronexec.domain.term import TermRecord
 from cronexec.errors import CronexecError, UnreachableError
 from cronexec.ports import UnreadableJob
 from cronexec.settings import Settings
@@ -64,19 +65,30 @@ async def _ask_namespace(settings: Settings, connection: Connection) -> AsyncIte
     now = await store.terms.ping()
     yield judge_clock(connection.clock.offset)
     unreadable: list[UnreadableJob] = []
-    jobs, instances = await asyncio.gather(store.jobs.list(report=unreadable.append), store.instances.list())
-    alive = [each for each in instances if now - each.beat_at <= settings.instance_lost_after]
-    for finding in (*judge_instances(alive), *judge_unreadable(unreadable), *judge_jobs(jobs, alive)):
+    jobs, instances, term = await asyncio.gather(
+        store.jobs.list(report=unreadable.append), store.instances.list(), _term(connection)
+    )
+    roll = call_roll(instances, now=now, lost_after=settings.instance_lost_after)
+    holder_id = term.holder_id if isinstance(term, TermRecord) else None
+    for finding in (
+        *judge_instances(roll.alive),
+        *judge_lost(roll),
+        *judge_unreadable(unreadable),
+        *judge_jobs(jobs, roll.alive, holder_id=holder_id),
+    ):
         yield finding
-    for finding in await _term(settings, connection):
-        yield finding
+    if isinstance(term, TermRecord):
+        for finding in judge_term(term, settings.baton_lost_after):
+            yield finding
+    else:
+        yield term
 
 
-async def _term(settings: Settings, connection: Connection) -> list[Finding]:
+async def _term(connection: Connection) -> TermRecord | Finding:
     try:
-        return list(judge_term(await connection.store.terms.read(), settings.baton_lost_after))
+        return await connection.store.terms.read()
     except UnreachableError as error:  # the database has just answered: what is not there is the namespace
-        return [fail("holder", error.problem, error.remedy)]
+        return fail("holder", error.problem, error.remedy)
 
 
 def _unasked(check: str, error: CronexecError) -> Finding:

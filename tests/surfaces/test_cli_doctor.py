@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pika
 import pytest
-from cli_program import CommandLine, settings_for
+from cli_program import CommandLine, serving, settings_for
+from pymongo import MongoClient
 
 from cronexec.adapters.mongo_inspection import DatabaseFacts
 from cronexec.adapters.rabbitmq_inspection import BrokerFacts, QueueFacts
@@ -14,7 +16,7 @@ from cronexec.adapters.rabbitmq_topology import Topology
 from cronexec.doctor.broker import judge_broker
 from cronexec.doctor.database import judge_clock, judge_database
 from cronexec.doctor.finding import Finding, Level
-from cronexec.doctor.jobs import judge_instances, judge_jobs
+from cronexec.doctor.jobs import call_roll, judge_instances, judge_jobs, judge_lost
 from cronexec.doctor.term import judge_term
 from cronexec.domain.job import Job, JobDocument
 from cronexec.domain.run import Executor
@@ -143,6 +145,45 @@ def test_jobs_that_no_live_instance_can_execute_are_found() -> None:
     assert not_ok(judge_jobs(jobs, able)) == {}
 
 
+def test_what_only_standbys_can_execute_is_found() -> None:
+    jobs = [
+        job("everywhere", {"type": "handler", "name": "common"}),
+        job("elsewhere", {"type": "handler", "name": "rare"}),
+        job("shell", {"type": "shell", "command": "true"}),
+        job("web", {"type": "webhook", "url": "http://127.0.0.1/"}),
+    ]
+    holder = instance("a", handlers=("common",))
+    standby = instance("b", handlers=("common", "rare"), allow_shell=True)
+
+    (found,) = judge_jobs(jobs, [holder, standby], holder_id="a")
+    assert (found.check, found.level) == ("jobs.holder", Level.FAIL)
+    assert "the holder a cannot: elsewhere, shell" in found.message
+    assert not_ok(judge_jobs(jobs, [holder, standby], holder_id="b")) == {}
+    assert not_ok(judge_jobs(jobs, [standby], holder_id="gone")) == {}
+
+
+def test_an_instance_whose_heartbeat_stands_still_is_lost_and_counts_for_nothing() -> None:
+    lost = instance("a", beat_at=NOW - timedelta(seconds=61), handlers=("only-there",))
+    roll = call_roll([lost, instance("b")], now=NOW, lost_after=timedelta(seconds=60))
+
+    assert [each.executor.name for each in roll.alive] == ["b"]
+    (found,) = judge_lost(roll)
+    assert (found.check, found.level) == ("instances.lost", Level.WARN)
+    assert "a is lost: its last heartbeat was at 2026-03-01 11:58:59 UTC" in found.message
+    orphaned = job("orphaned", {"type": "handler", "name": "only-there"})
+    assert not_ok(judge_jobs([orphaned], roll.alive)) == {"jobs.handlers": Level.FAIL}
+
+
+def test_an_instance_that_was_started_again_is_not_missed() -> None:
+    before = replace(
+        instance("a", beat_at=NOW - timedelta(hours=1)), executor=Executor(id="1", name="a", datacenter="x")
+    )
+    roll = call_roll([before, instance("a")], now=NOW, lost_after=timedelta(seconds=60))
+
+    (found,) = judge_lost(roll)
+    assert (found.level, "started again" in found.message) == (Level.OK, True)
+
+
 def test_a_schedule_that_nobody_carries_out_is_found() -> None:
     term = TermRecord(
         epoch=3,
@@ -187,3 +228,21 @@ def test_a_queue_that_others_have_declared_is_compared_as_it_is(
     ]
     assert [said[message] for message in wrong] == ["fail"]
     assert any(f"{namespace}.commands does not exist yet" in message for message in said)
+
+
+def test_an_instance_that_was_killed_is_listed_as_lost_and_since_when(
+    amqp_url: str, mongo_url: str, namespace: str
+) -> None:
+    environment = settings_for(amqp_url, mongo_url, namespace)
+    with serving(environment):
+        pass  # killed at the end
+    collection = f"{namespace}.instances"
+    with MongoClient[dict[str, Any]](mongo_url) as client:
+        instances = client.get_default_database("cronexec")[collection]
+        instances.update_one({}, [{"$set": {"beat_at": {"$subtract": ["$$NOW", 61_000]}}}])
+
+    findings = CommandLine(environment)("doctor", "--json").json["findings"]
+
+    said = {each["check"]: each["message"] for each in findings}
+    assert said["instances"] == "no instance is alive"
+    assert "holder is lost: its last heartbeat was at 20" in said["instances.lost"]
