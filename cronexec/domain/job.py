@@ -262,11 +262,15 @@ def _with_default_timeout(given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pause:
-    """That a job is paused. `range_id`: the open range entry in the ledger, which covers the slots since."""
+    """That a job is paused, and why, where that was said.
+
+    `range_id`: the open range entry in the ledger, which covers the slots since.
+    """
 
     since_at: datetime
     issued_by: str | None
     range_id: str
+    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -43,7 +43,12 @@ class Commands:
         return len(self._inbox) > 0
 
     async def apply_to(self, decision: Decision) -> None:
-        """Apply what has arrived. Commands whose look-ups fail stay where they are, for the next tick."""
+        """Apply what has arrived. Commands whose look-ups fail stay where they are, for the next tick.
+
+        While a culprit is looked for among them, each waits for a write that carries nothing else.
+        """
+        if self._inbox.goes_singly and not decision.is_empty:
+            return
         try:
             prepared = await self._inbox.prepare()
         except UnreachableError as error:
@@ -96,7 +101,7 @@ class Commands:
     def refuse_unwritable(self, decision: Decision, why: str, revision: int) -> None:
         """Take the commands out of a write that the database refuses; alone, the culprit is known."""
         commands = decision.drop_commands(revision)
-        if len(commands) == 1:
+        if len(commands) == 1 and decision.is_empty:
             self._inbox.refuse(commands[0], why)
         else:
             self._inbox.put_back_singly(commands)

@@ -22,14 +22,16 @@ from cronexec.runtime.inbox import Received
 class Decision:
     """Slots are judged against `until`, and commands applied at it; `watermark` is what the write moves to.
 
-    `entries` are by id, with the version of the job that each was claimed with in `documents`. `returned`:
-    ids of runs that came back unstarted, to be adopted.
+    `entries` are by id, with the version of the job that each was claimed with in `documents`. `planned`: the
+    jobs whose slots came due, and `due` those of them that are decided to the end. `returned`: ids of runs
+    that came back unstarted, to be adopted.
     """
 
     until: datetime
     watermark: datetime
     revision: int
     due: list[Due] = field(default_factory=list)
+    planned: dict[str, Job] = field(default_factory=dict)
     entries: dict[str, Run] = field(default_factory=dict)
     documents: dict[str, JobDocument] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -50,6 +52,11 @@ class Decision:
         if effects.job is not None:
             self.jobs[effects.job.name] = effects.job
             self.revision = effects.job.revision
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has neither claims nor commands nor anything else to carry."""
+        return not (self.entries or self.effects or self.settles or self.returned)
 
     def drop_entries(self, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:

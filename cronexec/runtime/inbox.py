@@ -96,6 +96,11 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def goes_singly(self) -> bool:
+        """Whether the next commands are to be written each in a write of its own."""
+        return self._singly > 0
+
     async def prepare(self) -> Prepared:
         """Take what has arrived, and look up what applying it needs."""
         most = 1 if self._singly else MOST_AT_ONCE

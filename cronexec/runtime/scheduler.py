@@ -11,9 +11,11 @@ wait (next slot | a command | something settled | one second)
   together in the next.
 - Slots are decided before commands, so that a changed job's old version has accounted for everything up to
   the change (I1).
-- A large catch-up is cut into several writes in the order of time, with no job change in between. The
-  watermark then stays below what is undecided; what was written beyond it is found again by `RunStore.beyond`
-  should the term end half-way.
+- A large catch-up is cut into several writes (`runtime.claims`), with no job change in between. The watermark
+  then stays below what is undecided; what was written beyond it is found again by `RunStore.beyond` should
+  the term end half-way.
+- What the database will never store stops nothing else: a command is rejected, a job is parked
+  (`runtime.culprits`).
 - An idle holder commits once a second: its `seq` is the sign of life that standbys watch.
 """
 
@@ -21,15 +23,17 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from cronexec.domain.ledger import Claiming, Settle, claim
+from cronexec.domain.ledger import Claiming, Settle
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.plan import Due
 from cronexec.domain.run import Outcome, RunState
 from cronexec.errors import DuplicateEntryError, TermLostError, UnreachableError, UnwritableError
 from cronexec.log import Log
 from cronexec.ports import Clock
+from cronexec.runtime.claims import Claims
 from cronexec.runtime.commands import Commands
 from cronexec.runtime.committer import Committer
+from cronexec.runtime.culprits import Culprits
 from cronexec.runtime.decision import Decision
 from cronexec.runtime.dispatcher import Dispatcher, Ready
 from cronexec.runtime.guard import TermGuard
@@ -112,18 +116,20 @@ class Scheduler:
             raise
 
     async def _decide_and_write(self, due: list[Due], until: datetime) -> None:
+        claiming = Claiming(epoch=self._committer.term.epoch, until=until, judged_at=until)
+        claims = Claims(due, claiming, self._occupancy, unavailable=self._stranded.why)
         breather = Breather(self._clock.monotonic)
         while True:
             decision = self._decision(until)
-            rest = await self._claim(decision, due, until, breather)
-            if rest:
-                decision.watermark = max(self._committer.term.watermark, rest[0].first - SECOND)
+            await claims.fill(decision, MOST_ENTRIES, breather)
+            if undecided_at := claims.first_at():
+                decision.watermark = max(self._committer.term.watermark, undecided_at - SECOND)
             else:
                 await self._commands.apply_to(decision)
             await self._write(decision)
-            if not rest:
+            claims.leave_out(decision.jobs)
+            if not undecided_at:
                 return
-            due = rest
 
     def _undo(self, due: Iterable[Due]) -> None:
         """Give the plan back what was not decided: it outlives the term."""
@@ -141,21 +147,6 @@ class Scheduler:
             returned=returned,
         )
 
-    async def _claim(
-        self, decision: Decision, due: list[Due], until: datetime, breather: Breather
-    ) -> list[Due]:
-        """Decide due jobs, earliest first, until the write is full. Returns the jobs left for the next."""
-        claiming = Claiming(epoch=self._committer.term.epoch, until=until, judged_at=until)
-        for index, item in enumerate(due):
-            if len(decision.entries) >= MOST_ENTRIES:
-                return due[index:]
-            unavailable = self._stranded.why(item.job.document)
-            for entry in claim(item, claiming, self._occupancy, unavailable=unavailable):
-                decision.claim(entry, item.job.document)
-                await breather.breathe()
-            decision.due.append(item)
-        return []
-
     async def _write(self, decision: Decision) -> None:
         """Write the decision, without what the database says is there already or will never take."""
         while True:
@@ -166,7 +157,8 @@ class Scheduler:
                 decision.drop_entries(error.run_ids)
             except UnwritableError as error:
                 if not decision.effects:
-                    raise
+                    await Culprits(decision, committer=self._committer, log=self._log).write()
+                    break
                 self._commands.refuse_unwritable(decision, str(error), self._committer.term.revision)
             else:
                 break

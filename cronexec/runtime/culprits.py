@@ -1,0 +1,139 @@
+"""A write that the database refuses for good: the rest of it is written all the same.
+
+One entry that cannot be stored aborts the whole transaction, and would end this term and every next. So the
+claims are written apart from everything else: in halves, down to the claims of one job, or one settlement.
+The watermark stays below all of them until the last is written or known to be a culprit; should the term end
+half-way, the next holder finds what was written beyond the watermark.
+
+A culprit's job is *parked* (`domain.parking`). Where not even one claim could be written, and the ledger
+does not take the ranges of the parked jobs either, it is not the jobs that are wrong but the database (a
+validator on the collection, say): then nothing is parked, and the term ends with the database's reason.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cronexec.domain.job import Job
+from cronexec.domain.ledger import Settle
+from cronexec.domain.parking import park, without_range
+from cronexec.domain.run import Run
+from cronexec.errors import DuplicateEntryError, UnwritableError
+from cronexec.log import Log
+from cronexec.ports import Batch
+from cronexec.runtime.committer import Committer
+from cronexec.runtime.decision import Decision
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Item:
+    """What is refused as one: the claims of `job`, or one settlement."""
+
+    job: str | None = None
+    entries: tuple[Run, ...] = ()
+    settles: tuple[Settle, ...] = ()
+
+
+class Culprits:
+    """Writes one decision that was refused as a whole, and that carries no commands any more."""
+
+    def __init__(self, decision: Decision, *, committer: Committer, log: Log) -> None:
+        self._decision = decision
+        self._committer = committer
+        self._log = log
+        self._refused: list[tuple[_Item, str]] = []
+        self._something_written = False
+
+    async def write(self) -> None:
+        """Write all that the database takes, and the watermark; parked jobs are in the decision then.
+
+        Raises UnwritableError where the database refuses everything.
+        """
+        await self._write(self._items())
+        parked, ranges = self._park()
+        try:
+            await self._close(list(parked.values()), ranges)
+        except UnwritableError:
+            if not self._something_written:
+                raise
+            parked = {name: without_range(job) for name, job in parked.items()}
+            await self._close(list(parked.values()), [])
+        self._take_note(parked)
+
+    def _items(self) -> list[_Item]:
+        by_job: dict[str, list[Run]] = {}
+        for entry in self._decision.entries.values():
+            by_job.setdefault(entry.job, []).append(entry)
+        claims = [_Item(job=job, entries=tuple(entries)) for job, entries in by_job.items()]
+        return claims + [_Item(settles=(settle,)) for settle in self._decision.settles]
+
+    async def _write(self, items: Sequence[_Item]) -> None:
+        if not items:
+            return
+        try:
+            await self._commit(items)
+        except UnwritableError as error:
+            if len(items) == 1:
+                self._refused.append((items[0], str(error)))
+                return
+            half = len(items) // 2
+            await self._write(items[:half])
+            await self._write(items[half:])
+        else:
+            self._something_written = True
+
+    async def _commit(self, items: Sequence[_Item]) -> None:
+        term, entries = self._committer.term, [entry for item in items for entry in item.entries]
+        settles = [settle for item in items for settle in item.settles]
+        while True:
+            try:
+                return await self._committer.commit(
+                    Batch(until=term.watermark, revision=term.revision, entries=entries, settles=settles)
+                )
+            except DuplicateEntryError as error:
+                self._decision.drop_entries(error.run_ids)
+                entries = [entry for entry in entries if entry.id in self._decision.entries]
+
+    def _park(self) -> tuple[dict[str, Job], list[Run]]:
+        """Return the culprits' jobs parked, and the ranges that account for their slots."""
+        parked: dict[str, Job] = {}
+        ranges: list[Run] = []
+        revision = self._committer.term.revision
+        for item, why in self._refused:
+            if item.job is not None:
+                revision += 1
+                job, entry = park(
+                    self._decision.planned[item.job],
+                    item.entries[0].slot,
+                    why=why,
+                    revision=revision,
+                    epoch=self._committer.term.epoch,
+                    at=self._decision.until,
+                )
+                parked[job.name] = job
+                ranges.append(entry)
+        self._decision.revision = revision
+        return parked, ranges
+
+    async def _close(self, jobs: Sequence[Job], ranges: Sequence[Run]) -> None:
+        """Write what completes the decision: the watermark, the parked jobs, and the adoption it carried."""
+        await self._committer.commit(
+            Batch(
+                until=self._decision.watermark,
+                revision=self._decision.revision,
+                entries=ranges,
+                jobs=jobs,
+                adopt=bool(self._decision.returned),
+            )
+        )
+
+    def _take_note(self, parked: dict[str, Job]) -> None:
+        refused_settles = {settle for item, _ in self._refused for settle in item.settles}
+        self._decision.settles = [each for each in self._decision.settles if each not in refused_settles]
+        for item, why in self._refused:
+            self._decision.drop_entries(entry.id for entry in item.entries)
+            if item.job is None:
+                self._log.error("run.settle_refused", run=item.settles[0].run_id, why=why)
+            else:
+                remedy = f"mend the cause, then: cronexec job resume {item.job}"
+                self._log.error("job.parked", job=item.job, why=why, remedy=remedy)
+        self._decision.jobs |= parked
