@@ -10,14 +10,16 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from cronexec.client import DEFAULT_WAIT, Client
-from cronexec.connection import Connection
 from cronexec.ports import Store
 from cronexec.settings import Settings
+
+if TYPE_CHECKING:  # it loads the drivers, which what needs no server does without
+    from cronexec.connection import Connection
 
 T = TypeVar("T")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -29,7 +31,7 @@ class Session:
     """What a command works with."""
 
     settings: Settings
-    connection: Connection
+    connection: "Connection"
     client: Client
 
     @property
@@ -57,6 +59,8 @@ def run_session(
 
 
 async def _with_session(settings: Settings, work: Callable[[Session], Awaitable[T]], wait: float) -> T:
+    from cronexec.connection import Connection  # noqa: PLC0415  see above
+
     connection = Connection.open(settings, name=f"cli {issuer()}")
     client = Client(
         store=connection.store, broker=connection.broker, issued_by=f"{issuer()} (cli)", wait=wait

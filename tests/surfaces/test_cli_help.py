@@ -11,6 +11,7 @@ import click
 import pytest
 from cli_program import PROGRAM, CommandLine
 
+import cronexec as cronexec_package
 from cronexec.cli.main import NOUNS, main
 
 cronexec = CommandLine({})
@@ -75,17 +76,42 @@ def modules_after(code: str) -> set[str]:
     return set(done.stderr.split())
 
 
-def test_help_imports_no_driver_that_the_package_does_not() -> None:
-    helped = "from cronexec.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass"
+DRIVERS = {"pika", "pymongo", "aiohttp", "rich", "structlog"}
 
-    added = modules_after(helped) - modules_after("import cronexec")
 
-    assert {name for name in added if name.startswith("cronexec.")} == {
+def run_command(*arguments: str) -> str:
+    ended = "except SystemExit as end: assert not end.code"
+    return f"from cronexec.cli.main import main\ntry: main({[*arguments]!r})\n{ended}"
+
+
+def test_help_imports_neither_a_driver_nor_the_models() -> None:
+    imported = modules_after(run_command("--help"))
+
+    assert {name for name in imported if name.startswith("cronexec.")} == {
         "cronexec.cli",
         "cronexec.cli.failure",
         "cronexec.cli.main",
+        "cronexec.errors",
     }
-    assert not added & {"pika", "pymongo", "aiohttp", "pydantic", "rich", "yaml"}
+    assert not imported & {*DRIVERS, "pydantic", "yaml", "asyncio"}
+
+
+def test_what_needs_no_server_imports_no_driver(tmp_path: Path) -> None:
+    (tmp_path / "crontab").write_text("0 3 * * * /bin/true\n")
+    for arguments in (
+        ("job", "validate", str(tmp_path / "crontab")),
+        ("job", "next", "--cron", "@daily"),
+        ("command", "schema"),
+    ):
+        assert not modules_after(run_command(*arguments)) & DRIVERS, arguments
+
+
+def test_the_package_imports_its_names_when_they_are_used() -> None:
+    assert "cronexec.app" not in modules_after("import cronexec")
+    assert "cronexec.app" in modules_after("from cronexec import Cronexec")
+    assert "Cronexec" in dir(cronexec_package)
+    with pytest.raises(AttributeError, match="no attribute 'Cronexce'"):
+        _ = cronexec_package.Cronexce
 
 
 @pytest.mark.parametrize(
