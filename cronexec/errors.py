@@ -59,15 +59,23 @@ class RefusedError(CronexecError):
 
 
 class NotYetAppliedError(CronexecError):
-    """The command is in the durable queue, and no holder answered in time. It will be applied."""
+    """The command was sent, and no holder answered in time. In the durable queue it will be applied.
 
-    def __init__(self, command_id: str, waited: float) -> None:
-        super().__init__(
-            f"no holder answered within {waited:g} s: the command {command_id} is in the queue, and applied "
-            "as soon as there is a holder; 'cronexec baton status' shows who holds the baton"
+    `confirmed` False: the broker has not said either whether it is in the queue; it may be.
+    """
+
+    def __init__(self, command_id: str, waited: float, *, confirmed: bool = True) -> None:
+        place = (
+            f"the command {command_id} is in the queue, and applied as soon as there is a holder; "
+            "'cronexec baton status' shows who holds the baton"
+            if confirmed
+            else f"the command {command_id} was sent and not confirmed by the broker, so it may be applied "
+            "or not; sent again with the same id it is applied once"
         )
+        super().__init__(f"no holder answered within {waited:g} s: {place}")
         self.command_id = command_id
         self.waited = waited
+        self.confirmed = confirmed
 
 
 class TermLostError(CronexecError):
