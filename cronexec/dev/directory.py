@@ -23,10 +23,7 @@ from typing import Self, TextIO
 
 from cronexec.dev.mongodb import PrivateMongo
 from cronexec.dev.processes import LOOPBACK
-from cronexec.dev.rabbitmq import PrivateRabbitmq
 from cronexec.dev.servers import Servers
-
-NODE = "cronexec@localhost"
 
 
 class DataDirectoryError(Exception):
@@ -85,9 +82,6 @@ class DataDirectory(AbstractContextManager["DataDirectory"]):
         Raises MissingServerError, and DataDirectoryError when the port of MongoDB's data is taken.
         """
         servers = Servers(self.path, amqp_url=amqp_url, mongo_url=mongo_url)
-        if servers.rabbitmq is not None:
-            servers.rabbitmq = _KeptRabbitmq(servers.rabbitmq.directory)
-            servers.amqp_url = servers.rabbitmq.url
         if servers.mongo is not None:
             servers.mongo = PrivateMongo(servers.mongo.directory, port=self._mongo_port(servers.mongo.port))
             servers.mongo_url = servers.mongo.url
@@ -112,14 +106,6 @@ class DataDirectory(AbstractContextManager["DataDirectory"]):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{free}\n")
         return free
-
-
-class _KeptRabbitmq(PrivateRabbitmq):
-    """A broker whose data is found again by the next one in the same directory: the data names its node."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self._node = NODE
 
 
 def _is_free(port: int) -> bool:

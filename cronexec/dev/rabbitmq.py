@@ -6,17 +6,18 @@ is left. The start script would stay as the broker's parent and pass signals on;
 RABBITMQ_ALLOW_INPUT it replaces itself by the Erlang machine, which thus is our direct child.
 
 Nothing of the machine's own broker is read: its configuration files, plugins, cookie and RABBITMQ_
-variables are all replaced.
+variables are all replaced. The data names its node, so every broker has the same name: the one that is
+started next in a directory finds what the last one left there.
 """
 
 import contextlib
 import os
 import re
-import secrets
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +40,7 @@ MISSING = (
     "rabbitmq-server was not found: install it (Debian: apt-get install rabbitmq-server, macOS: brew install "
     "rabbitmq) or set CRONEXEC_AMQP_URL to a running broker."
 )
+NODE = "cronexec@localhost"
 LOOPBACK_ONLY = "-kernel inet_dist_use_interface {127,0,0,1}"
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 VERSION_PROPERTY = re.compile(
@@ -46,11 +48,32 @@ VERSION_PROPERTY = re.compile(
 )  # a long string in the server properties
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RabbitmqPrograms:
+    """Where the programs of one installation are.
+
+    `server` is the start script, with `rabbitmqctl` beside it; `epmd` is Erlang's port mapper. `through` is
+    put before each command, for programs that run in surroundings of their own; it must end by replacing
+    itself with the command.
+    """
+
+    server: Path
+    epmd: Path
+    through: tuple[str, ...] = ()
+
+    def command(self, program: Path, *args: str) -> list[str]:
+        return [*self.through, str(program), *args]
+
+    @property
+    def ctl(self) -> Path:
+        return self.server.with_name("rabbitmqctl")
+
+
 class PrivateRabbitmq:
     """A broker with its files in `directory`, on `port` of the loopback interface (a free one if None).
 
-    `config` adds to or replaces lines of rabbitmq.conf. `server` is the start script to use; `rabbitmqctl` is
-    expected beside it. The port is kept over `stop` and `start`, and so is the data.
+    `config` adds to or replaces lines of rabbitmq.conf, `plugins` are enabled, and `programs` are used
+    instead of what is installed. The port is kept over `stop` and `start`, and so is the data.
     Raises MissingServerError when there is no RabbitMQ.
     """
 
@@ -59,15 +82,16 @@ class PrivateRabbitmq:
         directory: Path,
         *,
         config: Mapping[str, str] | None = None,
+        plugins: Sequence[str] = (),
         port: int | None = None,
-        server: Path | None = None,
+        programs: RabbitmqPrograms | None = None,
     ) -> None:
         self.directory = directory.absolute()
         self.port = port or free_port()
         self.version = ""
-        self._server = server or find_rabbitmq_server()
+        self._programs = programs or installed_rabbitmq()
         self._config = default_config(self.port) | dict(config or {})
-        self._node = f"cronexec-{secrets.token_hex(4)}@localhost"
+        self._plugins = tuple(plugins)
         self._epmd_port = free_port()
         self._dist_port = free_port()
 
@@ -104,7 +128,7 @@ class PrivateRabbitmq:
 
     def ctl(self, *args: str) -> str:
         """Run rabbitmqctl on this broker and return what it prints; raises subprocess.CalledProcessError."""
-        command = [str(self._server.with_name("rabbitmqctl")), "--quiet", *args]
+        command = self._programs.command(self._programs.ctl, "--quiet", *args)
         timeout = COMMAND_TIMEOUT.total_seconds()
         done = subprocess.run(
             command, env=self._env, check=True, capture_output=True, text=True, timeout=timeout
@@ -123,18 +147,20 @@ class PrivateRabbitmq:
         """End our epmd, or the daemon that the broker has put in its place if ours was killed."""
         self._epmd.kill()
         if accepts_connections(self._epmd_port):
-            command = [self._epmd.command[0], "-port", str(self._epmd_port), "-kill"]
+            command = self._programs.command(self._programs.epmd, "-port", str(self._epmd_port), "-kill")
             subprocess.run(command, check=False, capture_output=True, timeout=COMMAND_TIMEOUT.total_seconds())
 
     @cached_property
     def _epmd(self) -> ChildProcess:
-        command = [str(_find_epmd()), "-port", str(self._epmd_port), "-address", LOOPBACK]
+        options = ("-port", str(self._epmd_port), "-address", LOOPBACK)
+        command = self._programs.command(self._programs.epmd, *options)
         return ChildProcess("epmd", command, log=self.directory / "epmd.log", env=self._env)
 
     @cached_property
     def _broker(self) -> ChildProcess:
         log = self.directory / "rabbitmq.log"
-        return ChildProcess("RabbitMQ", [str(self._server)], log=log, env=self._env, cwd=self.directory)
+        command = self._programs.command(self._programs.server)
+        return ChildProcess("RabbitMQ", command, log=log, env=self._env, cwd=self.directory)
 
     @cached_property
     def _env(self) -> dict[str, str]:
@@ -143,6 +169,7 @@ class PrivateRabbitmq:
         }
         return kept | {
             "HOME": str(self.directory),  # the Erlang cookie is there
+            "ERL_CRASH_DUMP": str(self.directory / "erl_crash.dump"),
             "ERL_EPMD_ADDRESS": LOOPBACK,
             "ERL_EPMD_PORT": str(self._epmd_port),
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.directory / "advanced.config"),
@@ -157,7 +184,7 @@ class PrivateRabbitmq:
             "RABBITMQ_LOGS": "-",
             "RABBITMQ_MNESIA_BASE": str(self.directory / "data"),
             "RABBITMQ_MNESIA_DIR": str(self.directory / "data" / "node"),
-            "RABBITMQ_NODENAME": self._node,
+            "RABBITMQ_NODENAME": NODE,
             "RABBITMQ_PID_FILE": str(self.directory / "rabbitmq.pid"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": LOOPBACK_ONLY,
             "RABBITMQ_SERVER_START_ARGS": "-noinput",
@@ -168,7 +195,7 @@ class PrivateRabbitmq:
             (self.directory / folder).mkdir(parents=True, exist_ok=True)
         lines = [f"{key} = {value}\n" for key, value in self._config.items()]
         (self.directory / "rabbitmq.conf").write_text("".join(lines))
-        (self.directory / "enabled_plugins").write_text("[].\n")
+        (self.directory / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
         (self.directory / "rabbitmq-env.conf").write_text("")
 
     def _answers(self) -> bool:
@@ -187,6 +214,11 @@ def default_config(port: int) -> dict[str, str]:
         "disk_free_limit.absolute": "16MB",
         "log.console.level": "info",
     }
+
+
+def installed_rabbitmq() -> RabbitmqPrograms:
+    """Return the programs of the machine's own RabbitMQ; raises MissingServerError."""
+    return RabbitmqPrograms(server=find_rabbitmq_server(), epmd=_find_epmd())
 
 
 def find_rabbitmq_server() -> Path:
