@@ -147,6 +147,7 @@ class Settings(BaseModel):
     baton_lost_after: _PositiveLength = timedelta(seconds=15)
     lease: _PositiveLength = timedelta(seconds=10)
     instance_lost_after: _PositiveLength = timedelta(seconds=60)
+    catch_up_rate: _Limit = 50
     shutdown_grace: _Length = timedelta(seconds=25)
     retention: _PositiveLength = timedelta(days=30)
     max_running_handlers: _Limit = 32

@@ -7,7 +7,7 @@ begins. When its answer is lost it is asked again (the group's token makes that 
 ended by the time it is answered, the runs are given back, because nothing of them has begun.
 
 Places are limited for each pool (threads, coroutines, processes, connections); runs beyond them wait, live
-slots before catch-ups.
+slots before catch-ups. Catch-ups are let out at a pace besides (`runtime.pace`): they must not be a flood.
 """
 
 import asyncio
@@ -25,12 +25,14 @@ from cronexec.log import Log
 from cronexec.ports import Clock, Finish, RunStore, Start, Targets
 from cronexec.runtime.attempt import Attempt
 from cronexec.runtime.guard import TermGuard
+from cronexec.runtime.pace import Pace
 from cronexec.runtime.recorder import Recorder
 from cronexec.runtime.service import Backoff, Breather, Wake
 
 MOST_AT_ONCE = 500
 FEW = 64  # not worth a write of their own while another start is under way and more wait for places
 STARTS_IN_FLIGHT = 2
+SHORTEST_PAUSE = 0.01
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,18 +50,23 @@ class _Pool:
     live: deque[Ready] = field(default_factory=deque)
     catch_up: deque[Ready] = field(default_factory=deque)
 
-    @property
-    def startable(self) -> int:
-        """How many runs wait for nothing but their start."""
-        return min(self.places - self.taken, len(self.live) + len(self.catch_up))
+    def waiting(self, catch_ups: int) -> int:
+        """How many runs wait for a place or their start, when so many catch-ups may start."""
+        return len(self.live) + min(len(self.catch_up), catch_ups)
 
-    def take(self, most: int) -> list[Ready]:
-        """Take runs for which there are places, and occupy these."""
-        taken: list[Ready] = []
-        while len(taken) < most and self.taken < self.places and (line := self.live or self.catch_up):
-            taken.append(line.popleft())
-            self.taken += 1
-        return taken
+    def startable(self, catch_ups: int) -> int:
+        """How many runs wait for nothing but their start."""
+        return min(self.places - self.taken, self.waiting(catch_ups))
+
+    def take(self, most: int, catch_ups: int) -> list[Ready]:
+        """Take runs for which there are places, and occupy these: live ones before catch-ups."""
+        count = max(0, min(most, self.startable(catch_ups)))
+        live = min(count, len(self.live))
+        self.taken += count
+        return [
+            *(self.live.popleft() for _ in range(live)),
+            *(self.catch_up.popleft() for _ in range(count - live)),
+        ]
 
 
 class Dispatcher:
@@ -74,6 +81,7 @@ class Dispatcher:
         recorder: Recorder,
         clock: Clock,
         places: Mapping[str, int],
+        pace: Pace,
         may_start: Callable[[], bool],
         log: Log,
     ) -> None:
@@ -84,6 +92,7 @@ class Dispatcher:
         self._clock = clock
         self._may_start = may_start
         self._log = log
+        self._pace = pace
         self._pools = {name: _Pool(places=most) for name, most in places.items()}
         self._guard: TermGuard | None = None
         self.on_refused: Callable[[Run], None] = lambda _: None
@@ -129,7 +138,8 @@ class Dispatcher:
 
     def _is_starting(self) -> bool:
         """Whether runs wait for nothing but their start."""
-        return bool(self._starting) or any(pool.startable > 0 for pool in self._pools.values())
+        catch_ups = self._pace.allowed()
+        return bool(self._starting) or any(pool.startable(catch_ups) > 0 for pool in self._pools.values())
 
     def starting_or_running(self) -> set[str]:
         """Return the ids of runs whose start is under way or committed here."""
@@ -171,7 +181,7 @@ class Dispatcher:
         """Start groups of runs as long as there are runs and places."""
         try:
             while True:
-                await self._wake.wait()
+                await self._wake.wait(self._until_next_catch_up())
                 while self._in_flight < STARTS_IN_FLIGHT and (group := self._take_group()):
                     self._in_flight += 1
                     self._spawn(self._start_group(group))
@@ -179,22 +189,34 @@ class Dispatcher:
             for task in self._tasks:
                 task.cancel()
 
+    def _until_next_catch_up(self) -> float | None:
+        """Return the seconds until the pace lets another out; None where none could start."""
+        guard = self._guard
+        if guard is None or not guard.holds() or self._in_flight >= STARTS_IN_FLIGHT:
+            return None
+        held_back = any(pool.catch_up and pool.taken < pool.places for pool in self._pools.values())
+        return max(self._pace.pause(), SHORTEST_PAUSE) if held_back else None
+
     def _take_group(self) -> list[Ready]:
         guard = self._guard
         if guard is None or not guard.holds():
             return []
-        if self._in_flight and self._places_are_short():
+        catch_ups = self._pace.allowed()
+        if self._in_flight and self._places_are_short(catch_ups):
             return []
         group: list[Ready] = []
         for pool in self._pools.values():
-            group.extend(pool.take(MOST_AT_ONCE - len(group)))
+            taken = pool.take(MOST_AT_ONCE - len(group), catch_ups)
+            catch_ups -= sum(item.run.catch_up for item in taken)
+            group.extend(taken)
+        self._pace.spend(sum(item.run.catch_up for item in group))
         self._starting.update(item.run.id for item in group)
         return group
 
-    def _places_are_short(self) -> bool:
+    def _places_are_short(self, catch_ups: int) -> bool:
         """Whether runs wait for places, and only few of them have one by now."""
-        startable = sum(pool.startable for pool in self._pools.values())
-        waiting = sum(len(pool.live) + len(pool.catch_up) for pool in self._pools.values())
+        startable = sum(pool.startable(catch_ups) for pool in self._pools.values())
+        waiting = sum(pool.waiting(catch_ups) for pool in self._pools.values())
         return startable < min(FEW, waiting)
 
     def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:

@@ -26,6 +26,7 @@ from cronexec.runtime.heart import Heart
 from cronexec.runtime.heartbeats import Heartbeats
 from cronexec.runtime.jobs import JobTable
 from cronexec.runtime.observer import Observer
+from cronexec.runtime.pace import Pace
 from cronexec.runtime.recorder import Recorder
 from cronexec.runtime.service import Backoff, Service
 from cronexec.runtime.watchdog import Watchdog
@@ -70,6 +71,7 @@ class Instance:
             recorder=self.recorder,
             clock=context.clock,
             places=_places(context.settings),
+            pace=Pace(context.settings.catch_up_rate, context.clock.monotonic),
             may_start=self.heart.is_alive,
             log=context.log,
         )

@@ -36,6 +36,7 @@ QUICKLY = {
     "lease": timedelta(seconds=10),
     "baton_lost_after": timedelta(seconds=15),
     "instance_lost_after": timedelta(seconds=60),
+    "catch_up_rate": 100_000,  # where the pace is not what is looked at
 }
 
 
