@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from cronexec.domain.run import UNSETTLED, Cause, Outcome, Progress, Run, RunState, sources_of
-from cronexec.ports import CloseRange, Finish, RunFilter, Settle, Start
+from cronexec.ports import CloseRange, Finish, Reach, RunFilter, Settle, Start
 
 
 class Database(Protocol):
@@ -28,9 +28,10 @@ class MemoryRunStore:
         await self._database.reach()
         return _by_slot(run for run in self._runs.values() if run.state in UNSETTLED)
 
-    async def beyond(self, watermark: datetime) -> list[Run]:
+    async def beyond(self, watermark: datetime) -> list[Reach]:
         await self._database.reach()
-        return _by_slot(run for run in self._runs.values() if _reaches_beyond(run, watermark))
+        found = _by_slot(run for run in self._runs.values() if _reaches_beyond(run, watermark))
+        return [Reach(job=run.job, slot=run.slot, until=run.until) for run in found]
 
     async def start(self, runs: Sequence[Run], start: Start) -> list[str]:
         await self._database.reach()

@@ -8,10 +8,9 @@ every call fail, as an outage does. Nothing expires.
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from cronexec.adapters.memory_runs import MemoryRunStore, close_range, settle
 from cronexec.domain.job import Job, JobVersion
@@ -30,6 +29,7 @@ from cronexec.ports import (
     Batch,
     Clock,
     InstanceRecord,
+    RecordedReply,
     ReportUnreadable,
     Store,
     UnreadableJob,
@@ -247,6 +247,9 @@ class MemoryJobStore:
             and (since is None or version.to_at is None or version.to_at > since)
         ]
 
+    async def versions_of(self, which: Collection[tuple[str, int]]) -> Sequence[JobVersion]:
+        return [version for version in await self.versions() if (version.name, version.version) in which]
+
 
 def _readable(
     jobs: Sequence[Job], unreadable: Mapping[str, str], report: ReportUnreadable | None
@@ -263,10 +266,10 @@ class MemoryCommandStore:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    async def replies(self, command_ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    async def replies(self, command_ids: Sequence[str]) -> dict[str, RecordedReply]:
         await self._database.reach()
-        known = self._database.commands
-        return {command_id: known[command_id].reply for command_id in command_ids if command_id in known}
+        known = [self._database.commands[each] for each in command_ids if each in self._database.commands]
+        return {each.id: RecordedReply(reply=each.reply, digest=each.digest) for each in known}
 
     async def list(self, limit: int = 50) -> list[AppliedCommand]:
         await self._database.reach()

@@ -19,6 +19,7 @@ Document = dict[str, Any]
 MongoClient = AsyncMongoClient[Document]
 Collection = AsyncCollection[Document]
 
+CODEC = CodecOptions[Document](tz_aware=True, tzinfo=UTC)
 MAJORITY = ReadConcern("majority")
 DEFAULT_DATABASE = "cronexec"
 
@@ -41,7 +42,7 @@ def collections_of(client: MongoClient, namespace: str, *, answer_timeout: timed
     """Return the namespace's collections in the database that the URL names (default `cronexec`)."""
     write_concern = WriteConcern("majority", wtimeout=int(answer_timeout.total_seconds() * 1000))
     database = client.get_default_database(DEFAULT_DATABASE).with_options(
-        codec_options=CodecOptions[Document](tz_aware=True, tzinfo=UTC),
+        codec_options=CODEC,
         read_preference=ReadPreference.PRIMARY,
         read_concern=MAJORITY,
         write_concern=write_concern,

@@ -1,14 +1,13 @@
 """Commands that were applied or refused, with their replies: each applies once; also the audit log."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from pymongo import DESCENDING
 
 from cronexec.adapters.mongo_collections import Collections
 from cronexec.adapters.mongo_documents import command_from
 from cronexec.adapters.mongo_errors import driver_errors
-from cronexec.ports import AppliedCommand
+from cronexec.ports import AppliedCommand, RecordedReply
 
 
 class MongoCommandStore:
@@ -17,10 +16,13 @@ class MongoCommandStore:
     def __init__(self, collections: Collections) -> None:
         self._commands = collections.commands
 
-    async def replies(self, command_ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    async def replies(self, command_ids: Sequence[str]) -> dict[str, RecordedReply]:
         with driver_errors():
-            known = self._commands.find({"_id": {"$in": list(command_ids)}}, {"reply": 1})
-            return {fields["_id"]: fields["reply"] async for fields in known}
+            known = self._commands.find({"_id": {"$in": list(command_ids)}}, {"reply": 1, "digest": 1})
+            return {
+                fields["_id"]: RecordedReply(reply=fields["reply"], digest=fields.get("digest"))
+                async for fields in known
+            }
 
     async def list(self, limit: int = 50) -> list[AppliedCommand]:
         with driver_errors():

@@ -9,10 +9,10 @@ Nothing here is unordered: in a transaction the first failing statement ends it 
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any, TypeVar
 
-from pymongo import DeleteOne, ReplaceOne, UpdateMany, UpdateOne
+from pymongo import DeleteMany, ReplaceOne, UpdateMany, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from cronexec.adapters.mongo_collections import Collection, Collections, Document
@@ -22,7 +22,6 @@ from cronexec.adapters.mongo_documents import (
     outcome_document,
     run_document,
     version_document,
-    version_id,
 )
 from cronexec.domain.job import Job
 from cronexec.domain.run import RunState
@@ -31,7 +30,7 @@ from cronexec.ports import Batch, CloseRange, Settle
 
 SLICE = 500
 BY_ID = "_id_"  # said where another index could be tried as well: that costs more than the write
-Write = UpdateOne | UpdateMany | ReplaceOne[Document] | DeleteOne
+Write = UpdateOne | UpdateMany | ReplaceOne[Document] | DeleteMany
 T = TypeVar("T")
 
 
@@ -72,8 +71,7 @@ async def _adopt(runs: Collection, session: AsyncClientSession, epoch: int) -> N
 def _run_changes(batch: Batch, retention: timedelta) -> Iterator[Write]:
     for settle in batch.settles:
         yield _settle(settle, retention)
-    for close in batch.closes:
-        yield from _close(close, retention)
+    yield from _closes(batch.closes, retention)
     for run_id, asked_by in batch.cancels.items():
         asked = {"$set": {"cancel_requested_by": asked_by}}
         yield UpdateOne({"_id": run_id, "unsettled": True}, asked, hint=BY_ID)
@@ -92,16 +90,23 @@ def _settle(settle: Settle, retention: timedelta) -> UpdateOne:
     return UpdateOne(where, {"$set": fields, "$unset": {"unsettled": ""}})
 
 
-def _close(close: CloseRange, retention: timedelta) -> Iterator[Write]:
-    which = {"_id": close.run_id, "open": True}
-    yield DeleteOne({**which, "slot": {"$gt": close.until}}, hint=BY_ID)
-    fields = {"until": close.until, "expire_at": close.until + retention}
-    yield UpdateOne(which, {"$set": fields, "$unset": {"open": ""}})
+def _closes(closes: Sequence[CloseRange], retention: timedelta) -> Iterator[Write]:
+    """Delete the ranges that never began, and end the others: those of one instant together.
+
+    Range by range, a thousand resumed jobs would be two thousand round trips: an ordered bulk is cut where
+    its kind of statement changes.
+    """
+    for until, together in groupby(closes, key=lambda close: close.until):
+        which = {"_id": {"$in": [close.run_id for close in together]}, "open": True}
+        yield DeleteMany({**which, "slot": {"$gt": until}}, hint=BY_ID)
+        fields = {"until": until, "expire_at": until + retention}
+        yield UpdateMany(which, {"$set": fields, "$unset": {"open": ""}}, hint=BY_ID)
 
 
 def _version_changes(batch: Batch) -> Iterator[Write]:
     for version in batch.versions:
-        yield ReplaceOne({"_id": version_id(version)}, version_document(version), upsert=True)
+        document = version_document(version)
+        yield ReplaceOne({"_id": document["_id"]}, document, upsert=True)
 
 
 def _job_changes(batch: Batch, retention: timedelta) -> Iterator[Write]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from cronexec.domain.job import Job, JobDocument, JobVersion, Pause
 from cronexec.domain.run import UNSETTLED, Cause, Executor, Outcome, Output, Progress, Run, RunState
-from cronexec.ports import AppliedCommand, InstanceRecord
+from cronexec.ports import AppliedCommand, InstanceRecord, Reach
 
 Document = dict[str, Any]
 
@@ -107,6 +107,12 @@ def run_from(fields: Mapping[str, Any]) -> Run:
     )
 
 
+def reach_from(fields: Mapping[str, Any]) -> Reach:
+    """Read the part of a run's document that says what it covers."""
+    until = None if fields.get("open") else fields.get("until")
+    return Reach(job=fields["job"], slot=fields["slot"], until=until)
+
+
 def progress_document(progress: Progress) -> Document:
     fields = {"total": progress.total, "message": progress.message, "at": progress.at}
     return {"done": progress.done} | _without_empty(fields)
@@ -169,13 +175,13 @@ def job_from(fields: Mapping[str, Any]) -> Job:
     )
 
 
-def version_id(version: JobVersion) -> str:
-    return f"{version.name}@{version.version}"
+def version_id(name: str, number: int) -> str:
+    return f"{name}@{number}"
 
 
 def version_document(version: JobVersion) -> Document:
     fields: Document = {
-        "_id": version_id(version),
+        "_id": version_id(version.name, version.version),
         "name": version.name,
         "version": version.version,
         "document": version.document.to_document(),
@@ -207,6 +213,7 @@ def command_document(command: AppliedCommand, retention: timedelta) -> Document:
         "epoch": command.epoch,
         "issued_by": command.issued_by,
         "user": command.user,
+        "digest": command.digest,
         "expire_at": command.received_at + retention,
     }
     return {name: value for name, value in fields.items() if value is not None}

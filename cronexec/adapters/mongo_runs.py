@@ -15,10 +15,10 @@ from pymongo import ASCENDING, DESCENDING, UpdateOne
 
 from cronexec.adapters.mongo_collections import Collections, Document
 from cronexec.adapters.mongo_content import slices
-from cronexec.adapters.mongo_documents import outcome_document, progress_document, run_from
+from cronexec.adapters.mongo_documents import outcome_document, progress_document, reach_from, run_from
 from cronexec.adapters.mongo_errors import driver_errors
 from cronexec.domain.run import OUTCOMES, UNSETTLED, Cause, Progress, Run, RunState, sources_of
-from cronexec.ports import Finish, RunFilter, Start
+from cronexec.ports import Finish, Reach, RunFilter, Start
 
 READ_BATCH = 250  # documents; decoding more at once would hold the event loop for too long
 _EXECUTED_STATES = {  # from which an executor's outcome may come: a queued run has no executor
@@ -38,8 +38,11 @@ class MongoRunStore:
     async def unsettled(self) -> list[Run]:
         return [run async for run in self._find({"unsettled": True}, [("slot", ASCENDING)])]
 
-    async def beyond(self, watermark: datetime) -> list[Run]:
-        return [run async for run in self._find(_reaching_beyond(watermark), [("slot", ASCENDING)])]
+    async def beyond(self, watermark: datetime) -> list[Reach]:
+        where, shown = _reaching_beyond(watermark), {"_id": 0, "job": 1, "slot": 1, "until": 1, "open": 1}
+        with driver_errors():
+            found = self._runs.find(where, shown, sort=[("slot", ASCENDING)], allow_disk_use=True)
+            return [reach_from(fields) async for fields in found]
 
     async def start(self, runs: Sequence[Run], start: Start) -> list[str]:
         started: list[str] = []

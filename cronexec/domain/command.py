@@ -4,11 +4,16 @@ A command is `{"schema": 1, "id": "…", "type": "job.put", …}`. The id is the
 happen once; a reply is `{"id", "ok": true, "result": {…}}` or `{"id", "ok": false, "error": {"code",
 "message", "field"}}`.
 
+An id stands for one content: `content_digest` tells whether a known id came with the same. It is made of the
+fields as they were sent, not of what this release makes of them: the same message read by another release has
+the same digest.
+
 A body comes from outside and may be anything: it is bounded in size before it is read and in depth while it
 is, its numbers are finite, its keys unique. A command of a newer schema is told apart before anything else is
 judged, because a newer holder will understand it.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -26,6 +31,7 @@ from cronexec.errors import CronexecError, FieldProblem, InvalidDocumentError
 
 SCHEMA = 1
 MAX_BODY_BYTES = 256 * 1024
+DIGEST_BYTES = 16
 
 _KEY = r"[!-~]{1,128}"
 _RUN_ID = r"[!-~]{1,300}"
@@ -39,6 +45,8 @@ class ErrorCode(StrEnum):
     NOT_FOUND = "not_found"
     VERSION_CONFLICT = "version_conflict"
     CONFLICT = "conflict"
+    ID_REUSED = "id_reused"
+    UNREADABLE_JOB = "unreadable_job"
     ALREADY_SETTLED = "already_settled"
     UNWRITABLE = "unwritable"
     INTERNAL = "internal"
@@ -158,25 +166,44 @@ _COMMAND: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discrimina
 
 
 def parse_command(body: bytes) -> Command:
-    """Return the command that a message carries.
+    """Return the command that a message carries. Raises as `read_command` does."""
+    return read_command(body)[0]
+
+
+def read_command(body: bytes) -> tuple[Command, dict[str, Any]]:
+    """Return the command that a message carries, and its fields as they were sent.
 
     Raises:
         InvalidDocumentError: it is no command; every wrong field is named.
         NewerSchemaError: it is of a schema that this version does not know.
     """
-    document = _read_object(body)
-    schema = document.pop("schema", None)
-    is_number = isinstance(schema, int) and not isinstance(schema, bool)
-    if is_number and schema > SCHEMA:
-        raise NewerSchemaError(schema, _readable_id(document))
-    found = [] if is_number and schema == SCHEMA else [FieldProblem("schema", expected(str(SCHEMA), schema))]
+    sent = _read_object(body)
+    document = {name: value for name, value in sent.items() if name != "schema"}
+    schema = sent.get("schema")
+    number = schema if isinstance(schema, int) and not isinstance(schema, bool) else 0
+    if number > SCHEMA:
+        raise NewerSchemaError(number, _readable_id(sent))
+    found = [] if number == SCHEMA else [FieldProblem("schema", expected(str(SCHEMA), schema))]
     try:
         command = command_from_fields(document)
     except InvalidDocumentError as error:
         raise InvalidDocumentError([*found, *error.problems]) from None
     if found:
         raise InvalidDocumentError(found)
-    return command
+    return command, sent
+
+
+def content_digest(sent: Mapping[str, Any]) -> str:
+    """Return a digest of what a command asks for: equal for equal content, however its JSON is written.
+
+    Blanks, escapes, the order of keys, 1.0 for 1 (some languages write no other) and a field that is null
+    make no difference, nor does who sends it.
+    """
+    content = {
+        name: _one_form(value) for name, value in sent.items() if value is not None and name != "issued_by"
+    }
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
 def command_from_fields(fields: Mapping[str, Any]) -> Command:
@@ -272,6 +299,15 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         )
         raise _no_command(f"the field {twice!r} is given twice in one object")
     return document
+
+
+def _one_form(value: Any) -> Any:
+    """Return JSON with whole numbers written one way."""
+    if isinstance(value, dict):
+        return {key: _one_form(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_one_form(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _readable_id(document: Mapping[str, Any]) -> str | None:

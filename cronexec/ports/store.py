@@ -4,7 +4,7 @@ Every write of the holder is a `TermStore.commit`; executors' own writes are com
 `RunStore`.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -19,7 +19,8 @@ from cronexec.domain.term import Term, TermRecord
 class AppliedCommand:
     """The audit record of a command, with the reply it got.
 
-    `user` is the AMQP user, which the broker verified.
+    `user` is the AMQP user, which the broker verified. `digest` is of the content (`content_digest`); a
+    record of an earlier release has none.
     """
 
     id: str
@@ -30,6 +31,15 @@ class AppliedCommand:
     issued_by: str | None = None
     user: str | None = None
     epoch: int = 0
+    digest: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordedReply:
+    """What is looked up of a command that was applied or refused already. `digest`: as in its record."""
+
+    reply: Mapping[str, Any]
+    digest: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +145,10 @@ class JobStore(Protocol):
         """Return versions whose (from, to] reaches beyond `since`, by name and version."""
         ...
 
+    async def versions_of(self, which: Collection[tuple[str, int]]) -> Sequence[JobVersion]:
+        """Return those of the versions (job, number) that there are: one query, however many they are."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFilter:
@@ -168,13 +182,22 @@ class Finish:
     finished_at: datetime
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reach:
+    """Up to where an entry covers its job's slots. `until`: the end of a range; None if it has none yet."""
+
+    job: str
+    slot: datetime
+    until: datetime | None = None
+
+
 class RunStore(Protocol):
     async def unsettled(self) -> list[Run]:
         """Return every queued and running run, by slot; majority, primary."""
         ...
 
-    async def beyond(self, watermark: datetime) -> list[Run]:
-        """Return scheduled entries that reach beyond the watermark.
+    async def beyond(self, watermark: datetime) -> list[Reach]:
+        """Return what the scheduled entries that reach beyond the watermark cover, by slot.
 
         Left by a claim cut into several writes.
         """
@@ -183,12 +206,19 @@ class RunStore(Protocol):
     async def start(self, runs: Sequence[Run], start: Start) -> list[str]:
         """Move runs (queued, their epoch, their attempt) to running.
 
-        Majority. Returns the ids that were moved.
+        Majority. Returns the ids that were moved: those that the same token had moved before, too, and none
+        that were given back with it (`give_back`).
         """
         ...
 
     async def give_back(self, run_ids: Sequence[str], token: str) -> None:
-        """Move runs that were started with `token` and whose target never began back to queued."""
+        """Move runs that were started with `token` and whose target never began back to queued.
+
+        Burns the token: the entries keep it as `returned`, and no `start` with it moves any of these runs
+        from now on, not even one that was sent before and arrives later. So runs that are queued still, whose
+        start was never answered, may be given back as well; runs of another token are left alone. A start
+        with another token moves them as ever.
+        """
         ...
 
     async def finish(self, finishes: Sequence[Finish]) -> list[str]:
@@ -225,7 +255,7 @@ class RunStore(Protocol):
 
 
 class CommandStore(Protocol):
-    async def replies(self, command_ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    async def replies(self, command_ids: Sequence[str]) -> dict[str, RecordedReply]:
         """Return the replies of the commands that were applied or refused already, by command id."""
         ...
 

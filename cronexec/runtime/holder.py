@@ -217,10 +217,9 @@ class Holder:
     async def _with_documents(self, runs: Sequence[Run], scheduler: Scheduler) -> list[Ready]:
         """Pair runs with the version of the job that they were claimed with; one without it fails."""
         current = {(job.name, job.version): job.document for job in self._table.jobs.values()}
-        names = {run.job for run in runs if (run.job, run.version) not in current}
-        for name in names:
-            for version in await self._context.store.jobs.versions(name):
-                current[name, version.version] = version.document
+        former = {(run.job, run.version) for run in runs} - current.keys()
+        for version in await self._context.store.jobs.versions_of(former) if former else ():
+            current[version.name, version.version] = version.document
         lost = [run for run in runs if (run.job, run.version) not in current]
         if lost:
             self._context.log.error(

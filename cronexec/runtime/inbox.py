@@ -1,10 +1,11 @@
 """The inbox: commands on their way from the queue into a fenced write, and their replies on the way back.
 
 Order is the queue's order; a command is applied once for each id: one whose id is in the audit log gets its
-recorded reply again. What cannot be parsed, or is not valid, is answered where that is possible and moved to
-the rejected queue with the reason before it is acked: a message is acked only when its effect, its reply or
-its rejection is safe. A command of a newer schema stays unacked in the hands of this holder, and so returns
-to the queue with its term, for a newer one.
+recorded reply again, or is rejected (`id_reused`) where its content is not that of the record. What cannot be
+parsed, or is not valid, is answered where that is possible and moved to the rejected queue with the reason
+before it is acked: a message is acked only when its effect, its reply or its rejection is safe. A command of
+a newer schema stays unacked in the hands of this holder, and so returns to the queue with its term, for a
+newer one.
 """
 
 import asyncio
@@ -20,13 +21,14 @@ from cronexec.domain.command import (
     ErrorCode,
     NewerSchemaError,
     command_identity,
+    content_digest,
     error_reply,
-    parse_command,
+    read_command,
 )
 from cronexec.domain.run import Run
 from cronexec.errors import CronexecError, InvalidDocumentError
 from cronexec.log import Log
-from cronexec.ports import AppliedCommand, CommandArrived, Link, Publisher, Store
+from cronexec.ports import AppliedCommand, CommandArrived, Link, Publisher, RecordedReply, Store
 from cronexec.runtime.service import Backoff
 
 MOST_AT_ONCE = 256
@@ -36,10 +38,16 @@ MOST_HELD_FOR_NEWER = 128  # of a prefetch of 256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Received:
-    """A valid command, and the message that it came in."""
+    """A valid command, its fields as they were sent, and the message that it came in."""
 
     command: Command
+    sent: Mapping[str, Any]
+    digest: str
     arrived: CommandArrived
+
+    def repeats(self, recorded: RecordedReply) -> bool:
+        """Whether this is the recorded command again. A record of an earlier release does not tell."""
+        return recorded.digest in (None, self.digest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +81,8 @@ class Inbox:
     def arrive(self, arrived: CommandArrived) -> None:
         """Take a message from the queue: validated before anything else looks at it."""
         try:
-            command = parse_command(arrived.body)
+            command, sent = read_command(arrived.body)
+            received = Received(command=command, sent=sent, digest=content_digest(sent), arrived=arrived)
         except NewerSchemaError as error:
             self._keep_for_newer(arrived, error)
         except InvalidDocumentError as error:
@@ -83,7 +92,7 @@ class Inbox:
             why = f"it could not be read: {type(error).__name__}: {error}"
             self._spawn(self._reject(arrived, why, None, code=ErrorCode.INTERNAL))
         else:
-            self._waiting.append(Received(command=command, arrived=arrived))
+            self._waiting.append(received)
             self._wake()
 
     def _keep_for_newer(self, arrived: CommandArrived, error: NewerSchemaError) -> None:
@@ -109,17 +118,34 @@ class Inbox:
         if not taken:
             return Prepared(commands=(), runs={}, repeated=())
         try:
-            replies = await self._store.commands.replies([received.command.id for received in taken])
-            unanswered = [received for received in taken if received.command.id not in replies]
+            known = await self._store.commands.replies([received.command.id for received in taken])
+            unanswered = [received for received in taken if received.command.id not in known]
             fresh = _first_of_each_id(unanswered)
             wanted = [run_id for received in fresh.values() for run_id in named_runs(received.command)]
             runs = await self._store.runs.get_many(wanted) if wanted else {}
         except CronexecError:
             self.put_back(taken)
             raise
-        repeated = [(one, replies[one.command.id]) for one in taken if one.command.id in replies]
         self.put_back([one for one in unanswered if fresh[one.command.id] is not one])
-        return Prepared(commands=list(fresh.values()), runs=runs, repeated=repeated)
+        return Prepared(commands=list(fresh.values()), runs=runs, repeated=self._repeated(taken, known))
+
+    def _repeated(
+        self, taken: Sequence[Received], known: Mapping[str, RecordedReply]
+    ) -> list[tuple[Received, Mapping[str, Any]]]:
+        """Return the commands that were answered before, with that answer; those that only look so go."""
+        found = [(one, known[one.command.id]) for one in taken if one.command.id in known]
+        for one, recorded in found:
+            if not one.repeats(recorded):
+                self._refuse_reused(one)
+        return [(one, recorded.reply) for one, recorded in found if one.repeats(recorded)]
+
+    def _refuse_reused(self, received: Received) -> None:
+        """Reject a command whose id was another one's: that one's reply would be no answer to it."""
+        message = (
+            f"the id {received.command.id} was used before, by a command with other content, which has been "
+            "answered; send this one with an id of its own (a new UUID)"
+        )
+        self._spawn(self._reject(received.arrived, message, "id", code=ErrorCode.ID_REUSED))
 
     def put_back(self, commands: Sequence[Received]) -> None:
         """Return commands to the front, in their order: the write that carried them did not happen."""
@@ -203,7 +229,8 @@ def applied(received: Received, reply: Mapping[str, Any], *, at: Any, epoch: int
         type=received.command.type,
         received_at=at,
         reply=reply,
-        document=json.loads(received.arrived.body),
+        document=received.sent,
+        digest=received.digest,
         issued_by=received.command.issued_by,
         user=received.arrived.user,
         epoch=epoch,

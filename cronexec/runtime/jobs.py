@@ -9,9 +9,9 @@ A job that this release cannot read (a field of a newer release after a rollback
 here) must not stop the others. It is *not carried out*: while an instance that cannot read it holds, the
 watermark passes its slots without an entry, and `ledger verify` of a release that can read it finds them
 missing. **I1 is suspended for that job**, and visibly: `job.unreadable` is logged as an error when it is met
-and at every takeover, and `doctor` fails. Commands that name it are refused: applied to a job that seems not
-to be there, a put would begin its history anew. It comes back with a release that reads it; whoever corrects
-its document by hand starts the instances again.
+and at every takeover, and `doctor` fails. Commands that name it are refused (`unreadable_job`): applied to a
+job that seems not to be there, a put would begin its history anew. It comes back with a release that reads
+it; whoever corrects its document by hand starts the instances again.
 """
 
 import asyncio
@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
+from cronexec.domain.command import ErrorCode
 from cronexec.domain.job import Job
 from cronexec.domain.plan import Plan
-from cronexec.errors import FieldProblem, InvalidDocumentError
+from cronexec.errors import RefusedError
 from cronexec.log import Log, get_logger
 from cronexec.ports import JobStore, UnreadableJob
 from cronexec.runtime.service import Breather
@@ -115,7 +116,7 @@ class JobTable:
 
 
 class _Jobs(dict[str, Job]):
-    """Jobs by name. To look up one that cannot be read is an error: it is there, and must not seem absent."""
+    """Jobs by name. To look up one that cannot be read is refused: it is there, and must not seem absent."""
 
     def __init__(self, unreadable: dict[str, str]) -> None:
         super().__init__()
@@ -123,8 +124,10 @@ class _Jobs(dict[str, Job]):
 
     def get(self, name: str, default: Any = None) -> Any:
         if name in self._unreadable:
-            why = (
-                f"this release cannot read the job {name!r} that is in the database: {self._unreadable[name]}"
+            raise RefusedError(
+                ErrorCode.UNREADABLE_JOB,
+                f"this release cannot read the job {name} that is in the database: {self._unreadable[name]}. "
+                "Update the instances to the release that wrote it, or correct its document in the database "
+                "and start them again; then send the command anew, with a new id",
             )
-            raise InvalidDocumentError([FieldProblem("", why)])
         return super().get(name, default)

@@ -4,12 +4,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from bson import encode
+from bson.datetime_ms import DatetimeMS
+from bson.raw_bson import RawBSONDocument
 from stores import ANNA, BERT, Bench, MemoryBench, MongoBench, begin, document, job, slot_at, version, write
 from structlog.testing import capture_logs
 
 from cronexec.domain.job import Pause
 from cronexec.errors import InvalidDocumentError
-from cronexec.ports import AppliedCommand, InstanceRecord, Store, UnreadableJob
+from cronexec.ports import AppliedCommand, InstanceRecord, RecordedReply, Store, UnreadableJob
 
 
 async def test_a_job_comes_back_as_it_was_written(store: Store) -> None:
@@ -57,6 +60,14 @@ async def test_versions_that_ended_before_an_instant_can_be_left_out(store: Stor
     assert [one.version for one in await store.jobs.versions(since=slot_at(59))] == [1, 2, 10]
 
 
+async def test_some_versions_of_many_jobs_are_read_together(store: Store) -> None:
+    versions = [version("b", 1, 0, 60), version("b", 2, 60), version("a", 1, 0), version("c", 1, 0)]
+    await write(store, await begin(store), versions=versions)
+    found = await store.jobs.versions_of({("b", 1), ("a", 1), ("a", 9), ("nothing", 1)})
+    assert found == [version("a", 1, 0), version("b", 1, 0, 60)]
+    assert await store.jobs.versions_of([]) == []
+
+
 async def test_the_history_of_a_deleted_job_stays_to_be_read(store: Store) -> None:
     term = await write(
         store, await begin(store), jobs=[job("a", 1)], versions=[version("a", 1, 0)], revision=1
@@ -76,10 +87,16 @@ async def test_a_known_commands_reply_is_found(store: Store) -> None:
         issued_by="eve",
         user="guest",
         epoch=1,
+        digest="d1",
     )
-    refused = replace(put, id="c2", received_at=slot_at(2), reply={"ok": False}, issued_by=None, user=None)
+    refused = replace(
+        put, digest=None, id="c2", received_at=slot_at(2), reply={"ok": False}, issued_by=None, user=None
+    )
     await write(store, await begin(store), commands=[put, refused])
-    assert await store.commands.replies(["c1", "c2", "c3"]) == {"c1": put.reply, "c2": refused.reply}
+    assert await store.commands.replies(["c1", "c2", "c3"]) == {
+        "c1": RecordedReply(reply=put.reply, digest="d1"),
+        "c2": RecordedReply(reply=refused.reply, digest=None),
+    }
     assert await store.commands.list() == [refused, put]
     assert await store.commands.list(limit=1) == [refused]
 
@@ -163,6 +180,54 @@ async def test_whatever_is_wrong_with_one_document_it_is_that_jobs_problem_only(
     assert await store.jobs.changed_since(0, report=told.append) == [job("a", 1)]
     assert [each.name for each in told] == ["b"]
     assert told[0].why
+
+
+OVER_LONG = b"\xc0\xaf"  # no UTF-8
+YEAR_10000 = DatetimeMS(253_402_300_800_000)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"document.description": b"\xff\xfe"},
+        {"issued_by": OVER_LONG},
+        {"updated_at": YEAR_10000},
+        {"paused": {"since_at": YEAR_10000, "range_id": "x"}},
+    ],
+    ids=["text in the document", "text beside it", "a date", "a date within"],
+)
+async def test_bytes_that_the_driver_refuses_are_one_jobs_problem_only(
+    mongo: MongoBench, change: dict[str, Any]
+) -> None:
+    store = mongo.open()
+    await write(store, await begin(store), jobs=[job("a", 1), job("b", 2), job("c", 3)], revision=3)
+    await corrupt(mongo, "jobs", "b", change)
+    told: list[UnreadableJob] = []
+    assert await store.jobs.changed_since(0, report=told.append) == [job("a", 1), job("c", 3)]
+    assert [(each.name, each.revision) for each in told] == [("b", 2)]
+    assert await store.jobs.list() == [job("a", 1), job("c", 3)]
+    assert await store.jobs.get("c") == job("c", 3)
+    with pytest.raises(InvalidDocumentError, match="cannot be read"):
+        await store.jobs.get("b")
+
+
+async def test_a_version_whose_bytes_the_driver_refuses_is_left_out_and_named(mongo: MongoBench) -> None:
+    store = mongo.open()
+    await write(store, await begin(store), versions=[version("a", 1, 0), version("b", 1, 0)])
+    await corrupt(mongo, "job_versions", "b@1", {"document.owner": OVER_LONG})
+    with capture_logs() as events:
+        assert await store.jobs.versions() == [version("a", 1, 0)]
+    assert [(each["event"], each["job"], each["version"]) for each in events] == [("job.unreadable", "b", 1)]
+
+
+async def corrupt(mongo: MongoBench, collection: str, document_id: str, change: dict[str, Any]) -> None:
+    """Write as a tool does that does not look: bytes are sent as text, UTF-8 or not."""
+    documents = getattr(mongo.instance()._writer._collections, collection)
+    stand_ins = {field: "~" * len(value) for field, value in change.items() if isinstance(value, bytes)}
+    raw = encode({"q": {"_id": document_id}, "u": {"$set": change | stand_ins}})
+    for field, stand_in in stand_ins.items():
+        raw = raw.replace(stand_in.encode(), change[field])
+    await documents.database.command({"update": documents.name, "updates": [RawBSONDocument(raw)]})
 
 
 async def test_what_nobody_asks_to_be_told_is_logged_once(mongo: MongoBench) -> None:

@@ -8,7 +8,7 @@ from stores import ANNA, BERT, SECOND, begin, entry, skip, slot_at, succeeded, w
 
 from cronexec.domain.run import Cause, Outcome, Output, Progress, Run, RunState
 from cronexec.domain.term import Term
-from cronexec.ports import CloseRange, Finish, RunFilter, Settle, Start, Store
+from cronexec.ports import CloseRange, Finish, Reach, RunFilter, Settle, Start, Store
 
 FIRST, AGAIN, OTHER = "t1", "t2", "t3"
 START = Start(token=FIRST, executor=ANNA, at=slot_at(2))
@@ -84,7 +84,11 @@ async def test_entries_beyond_the_watermark_are_found(store: Store) -> None:
     across = skip("range", 0, until=slot_at(90))
     before = [entry("a", 59), skip("b", 60), skip("c", 0, until=slot_at(60))]
     await claimed(store, entry("d", 61), across, trigger, *before, PAUSED)
-    assert [run.job for run in await store.runs.beyond(slot_at(60))] == ["range", "p", "d"]
+    assert await store.runs.beyond(slot_at(60)) == [
+        Reach(job="range", slot=slot_at(0), until=slot_at(90)),
+        Reach(job="p", slot=PAUSED.slot),
+        Reach(job="d", slot=slot_at(61)),
+    ]
 
 
 async def test_a_start_moves_queued_runs_of_its_term_and_attempt(store: Store) -> None:
@@ -223,6 +227,21 @@ async def test_an_open_range_is_closed_or_removed(store: Store, until: int, cove
         assert closed is None
     else:
         assert closed == replace(PAUSED, open_ended=False, until=slot_at(covers))
+
+
+async def test_ranges_of_several_instants_are_closed_by_one_write(store: Store) -> None:
+    ranges = [replace(PAUSED, id=f"p{number}@x", job=f"p{number}") for number in range(4)]
+    term = await claimed(store, *ranges)
+    ends = [slot_at(90), slot_at(59), slot_at(90), slot_at(70)]
+    closes = [CloseRange(run_id=each.id, until=until) for each, until in zip(ranges, ends, strict=True)]
+    await write(store, term, closes=closes)
+    found = await store.runs.get_many([each.id for each in ranges])
+    assert {run_id: run.until for run_id, run in found.items()} == {
+        "p0@x": slot_at(90),
+        "p2@x": slot_at(90),
+        "p3@x": slot_at(70),
+    }
+    assert not any(run.open_ended for run in found.values())
 
 
 async def test_a_closed_range_stays_as_it_is(store: Store) -> None:

@@ -21,10 +21,12 @@ from cronexec.domain.command import (
     command_from_fields,
     command_identity,
     command_schema,
+    content_digest,
     encode_command,
     error_reply,
     ok_reply,
     parse_command,
+    read_command,
 )
 from cronexec.domain.job import JobDocument
 from cronexec.errors import InvalidDocumentError
@@ -142,6 +144,42 @@ def test_an_invalid_message_is_identified_where_it_can_be(message: bytes, identi
     assert command_identity(message) == identity
 
 
+def digest(message: bytes) -> str:
+    return content_digest(read_command(message)[1])
+
+
+SENT = {"type": "job.trigger", "name": "a", "params": {"x": 1, "y": [1.5, True, "é"]}}
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        body(**SENT),
+        body(**SENT, key=None),
+        body(**SENT, issued_by="somebody else"),
+        json.dumps(dict(reversed(json.loads(body(**SENT)).items())), indent=2, ensure_ascii=False).encode(),
+        body(**{**SENT, "params": {"y": [1.5, True, "é"], "x": 1.0}}),
+    ],
+)
+def test_equal_content_has_one_digest_however_it_is_written(same: bytes) -> None:
+    assert digest(same) == digest(body(**SENT))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        body(**{**SENT, "name": "b"}),
+        body(**{**SENT, "params": {"x": True, "y": [1.5, True, "é"]}}),
+        body(**{**SENT, "params": {"x": "1", "y": [1.5, True, "é"]}}),
+        body(**{**SENT, "params": {"x": 1, "y": [True, 1.5, "é"]}}),
+        body(**SENT, key="k"),
+        body(type="job.pause", name="a"),
+    ],
+)
+def test_other_content_has_another_digest(other: bytes) -> None:
+    assert digest(other) != digest(body(**SENT))
+
+
 keys = st.from_regex(r"\A[!-~]{1,40}\Z")
 names = st.from_regex(r"\A[a-z0-9][a-z0-9._-]{0,20}\Z")
 issuers = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -176,6 +214,12 @@ def test_a_command_round_trips_and_the_schema_accepts_it(command: Command) -> No
     message = encode_command(command)
     assert parse_command(message) == command
     assert list(SCHEMA.iter_errors(json.loads(message))) == []
+
+
+@given(commands)
+def test_a_command_sent_again_has_the_digest_it_had(command: Command) -> None:
+    again = parse_command(encode_command(command))
+    assert digest(encode_command(again)) == digest(encode_command(command))
 
 
 def test_nulls_are_left_out_fields_to_parser_and_schema_alike() -> None:

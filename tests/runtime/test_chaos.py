@@ -21,7 +21,7 @@ pytestmark = pytest.mark.virtual_time
 
 CALLS = (
     "terms.commit terms.read terms.raise_epoch terms.ping runs.start runs.give_back runs.finish runs.states "
-    "runs.unsettled runs.beyond runs.get_many jobs.changed_since jobs.versions commands.replies "
+    "runs.unsettled runs.beyond runs.get_many jobs.changed_since jobs.versions_of commands.replies "
     "instances.beat instances.list publisher.publish_baton publisher.reply"
 )
 JOBS = {"queueing": "queue", "skipping": "skip", "allowing": "allow"}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from bench import Bench, at, document, pass_time, until
 from faults import away, fails
 
 from cronexec.adapters.memory_hub import COMMANDS, REJECTED
-from cronexec.domain.command import parse_command
+from cronexec.domain.command import read_command
 from cronexec.domain.run import RunState
 from cronexec.errors import UnreachableError
 from cronexec.runtime import inbox
@@ -59,6 +60,60 @@ async def test_a_known_id_gets_the_recorded_reply_again(bench: Bench) -> None:
     again = await bench.request("job.put", id="put", job=document("backup", LATER).to_document())
     assert again == first
     assert bench.database.jobs["backup"].deleted_at is not None
+
+
+async def test_an_id_that_is_used_for_something_else_is_refused_and_named(bench: Bench) -> None:
+    anna = await bench.holder()
+    await bench.put(document("backup", LATER), document("other", LATER))
+    first = await bench.request("job.pause", id="one", name="backup")
+    refused = await bench.request("job.pause", id="one", name="other")
+    assert (refused["ok"], refused["error"]["code"], refused["error"]["field"]) == (False, "id_reused", "id")
+    assert "the id one was used before" in refused["error"]["message"]
+    assert bench.database.jobs["other"].paused is None
+    assert len(rejected(bench)) == 1
+    assert bench.database.commands["one"].reply == first
+    assert await bench.request("job.pause", id="one", name="backup") == first
+    assert unacked(bench) == 0
+    assert anna.term == 1
+
+
+async def test_the_same_content_written_otherwise_gets_the_same_reply(bench: Bench) -> None:
+    await bench.holder()
+    await bench.put(document("backup", LATER))
+    first = await bench.request("job.trigger", id="t", name="backup", params={"a": 1, "b": [True, None]})
+    asking = Requester(bench)
+    bench.send_raw(
+        b'{"type": "job.trigger", "name":"back\\u0075p", "params": {"b": [true, null], "a": 1.0},'
+        b' "key": null, "id": "t", "schema": 1, "issued_by": "her"}',
+        reply_to=asking.address,
+    )
+    await until(lambda: asking.replies, lambda: rejected(bench))
+    assert asking.replies == [first]
+
+
+async def test_two_commands_of_one_id_and_unlike_content_that_come_at_once(bench: Bench) -> None:
+    anna = await bench.holder()
+    await bench.put(document("backup", LATER), document("other", LATER))
+    asking = Requester(bench)
+    held = anna.faults.hold("terms.commit")
+    await held.arrived()
+    for name in ("backup", "other", "backup"):
+        bench.send("job.pause", id="one", reply_to=asking.address, name=name)
+    held.release()
+    await until(lambda: len(asking.replies) == 3, lambda: asking.replies)
+    assert sorted(reply["ok"] for reply in asking.replies) == [False, True, True]
+    assert (bench.database.jobs["backup"].paused is None, bench.database.jobs["other"].paused) == (
+        False,
+        None,
+    )
+
+
+async def test_a_record_without_a_digest_answers_as_it_always_did(bench: Bench) -> None:
+    await bench.holder()
+    await bench.put(document("backup", LATER))
+    first = await bench.request("job.pause", id="one", name="backup")
+    bench.database.commands["one"] = replace(bench.database.commands["one"], digest=None)
+    assert await bench.request("job.delete", id="one", name="backup") == first
 
 
 async def test_an_id_that_comes_twice_at_once_is_applied_once_and_answered_twice(bench: Bench) -> None:
@@ -158,9 +213,9 @@ async def test_a_message_that_crashes_its_reader_is_rejected_and_costs_no_term(
     def crashing(body: bytes) -> object:
         if b"cursed" in body:
             raise ZeroDivisionError("a bug")
-        return parse_command(body)
+        return read_command(body)
 
-    monkeypatch.setattr(inbox, "parse_command", crashing)
+    monkeypatch.setattr(inbox, "read_command", crashing)
     bench.send_raw(b"cursed")
     await bench.put(document("backup", LATER))
     assert rejected(bench) == [b"cursed"]

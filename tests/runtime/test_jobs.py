@@ -55,12 +55,19 @@ async def test_every_takeover_says_what_cannot_be_read(bench: Bench) -> None:
 async def test_commands_for_a_job_that_cannot_be_read_are_refused_and_its_history_stays(bench: Bench) -> None:
     await bench.seed(document("newer"))
     bench.database.unreadable["newer"] = WHY
-    await bench.holder("anna")
+    anna = await bench.holder("anna")
     history = dict(bench.database.versions)
     reply = await bench.request("job.put", job=document("newer", {"every": "1h"}).to_document())
     assert not reply["ok"]
+    assert reply["error"]["code"] == "unreadable_job"
     assert WHY in reply["error"]["message"]
-    assert not (await bench.request("job.delete", name="newer"))["ok"]
+    assert "Update the instances" in reply["error"]["message"]
+    for verb in ("delete", "pause", "resume", "trigger"):
+        refused = await bench.request(f"job.{verb}", id=verb, name="newer")
+        assert refused["error"]["code"] == "unreadable_job"
+        assert bench.database.commands[verb].reply == refused
+    assert not bench.hub.queues["commands.rejected"].ready
+    assert anna.said("command.crashed") == []
     assert bench.database.versions == history
     await bench.put(document("other"))
 
