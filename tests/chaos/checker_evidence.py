@@ -1,0 +1,137 @@
+"""The evidence against the ledger: what ran, once, in time, by the right term, and while it might.
+
+A start by the term of epoch *e* is wrong when a later epoch had made its first claim more than `fence`
+seconds before, both by the ledger's `started_at` and by the evidence: a start that was committed in time may
+begin its work late, for instance in a process that was frozen in between, and is the instance's, not the
+term's. It is wrong as well when its epoch is not the one that the entry carries: the one that claimed or
+adopted the run.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+
+from checker_history import Entry, History
+from checker_report import Report, Tolerances
+from checker_timeline import Timeline
+from evidence import Work
+
+STARTED = {"running", "succeeded", "failed", "timed_out", "abandoned", "cancelled"}
+LATE = (1, 10, 60)  # seconds, for the figures
+
+
+class Evidence:
+    """All work of a history, beside all entries."""
+
+    def __init__(
+        self,
+        history: History,
+        timelines: Mapping[str, Timeline],
+        *,
+        tolerances: Tolerances,
+        report: Report,
+    ) -> None:
+        self._history = history
+        self._timelines = timelines
+        self._tolerances = tolerances
+        self._report = report
+        self._entries = {entry.id: entry for entry in history.entries}
+        self._superseded = _superseded(history.first_claims())
+        self._by_run: dict[str, list[Work]] = defaultdict(list)
+        for work in history.work:
+            self._by_run[work.run].append(work)
+
+    def check(self) -> None:
+        for run, works in self._by_run.items():
+            self._once(run, works)
+            if (entry := self._entries.get(run)) is None:
+                self._report.find("without_entry", run=run, times=len(works))
+            else:
+                for work in works:
+                    self._fits(work, entry)
+        for entry in self._history.entries:
+            if entry.state == "succeeded" and not self._has_work(entry):
+                self._report.find("without_evidence", entry=entry.id, executor=entry.executor)
+            elif entry.state == "abandoned":
+                self._abandoned(entry)
+
+    def _once(self, run: str, works: Iterable[Work]) -> None:
+        for attempt, times in Counter(work.attempt for work in works).items():
+            if times > 1:
+                began = [(work.began_at, work.instance, work.epoch) for work in works]
+                self._report.find("doubled", run=run, attempt=attempt, began=began)
+
+    def _fits(self, work: Work, entry: Entry) -> None:
+        if entry.state not in STARTED or (entry.started_at is None and entry.state != "abandoned"):
+            self._report.find("ran_though_not_started", run=work.run, state=entry.state, by=work.instance)
+        self._fenced(work, entry)
+        self._allowed(work, entry)
+        if entry.cause == "schedule":
+            self._in_time(work, entry)
+
+    def _fenced(self, work: Work, entry: Entry) -> None:
+        superseded_at = self._superseded.get(work.epoch, float("inf")) + self._tolerances.fence
+        by_ledger = entry.started_at if entry.started_at is not None else work.began_at
+        if min(work.began_at, by_ledger) > superseded_at:
+            self._wrong_epoch(work, f"epoch {work.epoch} was over {work.began_at - superseded_at:.1f} s ago")
+        elif work.attempt == entry.attempt and work.epoch != entry.epoch:
+            self._wrong_epoch(work, f"the ledger has epoch {entry.epoch}, the evidence {work.epoch}")
+
+    def _wrong_epoch(self, work: Work, why: str) -> None:
+        self._report.find("wrong_epoch", run=work.run, by=work.instance, began_at=work.began_at, why=why)
+
+    def _allowed(self, work: Work, entry: Entry) -> None:
+        """Check that the job was there, and not paused, when the work was started."""
+        timeline = self._timelines.get(work.job)
+        state = timeline.certain(work.began_at) if timeline is not None else None
+        if state is None or state.is_active:
+            return
+        if entry.started_at is not None and entry.started_at <= state.hi:
+            return  # what runs goes on
+        if state.document is None:
+            self._report.find("ran_while_deleted", run=work.run, began_at=work.began_at)
+        elif entry.cause == "schedule":
+            self._report.find("ran_while_paused", run=work.run, began_at=work.began_at)
+
+    def _in_time(self, work: Work, entry: Entry) -> None:
+        lateness = work.began_at - entry.slot
+        if lateness < -self._tolerances.early:
+            self._report.find("early", run=work.run, by_seconds=-lateness)
+        for limit in LATE:
+            self._report.late[f"> {limit} s"] += lateness > limit
+        if lateness > self._tolerances.late and not self._disturbed(entry.slot, work.began_at):
+            self._report.find("late", run=work.run, seconds=lateness)
+
+    def _disturbed(self, since: float, until: float) -> bool:
+        recovery = self._tolerances.recovery
+        return any(
+            fault.began_at <= until and since <= fault.healed_at + recovery
+            for fault in self._history.disturbances
+        )
+
+    def _has_work(self, entry: Entry) -> bool:
+        return any(work.attempt == entry.attempt for work in self._by_run.get(entry.id, ()))
+
+    def _abandoned(self, entry: Entry) -> None:
+        """Check that an abandoned run was running when its instance was killed."""
+        killed_at = self._history.killed.get(entry.executor or "")
+        started_at = entry.started_at or 0.0
+        works = [work for work in self._by_run.get(entry.id, ()) if work.attempt == entry.attempt]
+        if killed_at is None or started_at > killed_at + self._tolerances.early:
+            self._report.find("abandoned_without_kill", entry=entry.id, executor=entry.executor)
+            return
+        if not works:
+            self._report.abandoned["before its work began"] += 1
+        elif works[0].ended_at is None:
+            self._report.abandoned["within its work"] += 1
+        else:
+            self._report.abandoned["before its outcome was recorded"] += 1
+
+
+def _superseded(first_claims: Mapping[int, float]) -> dict[int, float]:
+    """Return, by epoch, when the first claim of any later one was made."""
+    found: dict[int, float] = {}
+    earliest = float("inf")
+    for epoch in sorted(first_claims, reverse=True):
+        found[epoch] = earliest
+        earliest = min(earliest, first_claims[epoch])
+    return found
