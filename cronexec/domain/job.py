@@ -36,6 +36,7 @@ from cronexec.domain.model import NO_TEXTS, DocumentModel, Length, PositiveLengt
 from cronexec.domain.problems import expected, invalid_document, problem, problems
 from cronexec.domain.schedule import Schedule, ScheduleError
 from cronexec.domain.targets import HandlerTarget, PublishTarget, ShellTarget, Target, WebhookTarget
+from cronexec.domain.template import texts
 from cronexec.errors import FieldProblem
 
 __all__ = [
@@ -63,6 +64,11 @@ MAX_MISFIRE_LIMIT = 100_000
 _DEFAULT_TIMEOUTS = {"webhook": timedelta(seconds=60), "publish": timedelta(seconds=60)}
 _HASHED = re.compile(r"(?<![a-z])h(?![a-z])", re.IGNORECASE)  # the cron symbol H depends on the job's name
 _SCHEDULES_KEPT = 20_000
+_REFERENCE = re.compile(r"\$\{secret:[^}]*\}")
+_RESOLVED_IN_TARGETS = (
+    "secrets are not resolved in params, which are stored and shown; got {secret}; write it where the target "
+    "needs it (a webhook's url, headers or body, a shell's command or env, a publish's fields)"
+)
 
 
 class Overlap(StrEnum):
@@ -125,6 +131,17 @@ def _share_schedule(given: Mapping[str, Any], name: str) -> Schedule:
 @lru_cache(maxsize=_SCHEDULES_KEPT)
 def _read_once(definition: tuple[tuple[str, type, Any], ...], name: str) -> Schedule:
     return Schedule.from_document({key: value for key, _, value in definition}, name=name)
+
+
+def _refuse_secrets(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = [
+        FieldProblem(path, _RESOLVED_IN_TARGETS.format(secret=secret))
+        for path, text in texts(params)
+        for secret in _REFERENCE.findall(text)
+    ]
+    if found:
+        raise problems(found)
+    return params
 
 
 def _write_schedule(schedule: Schedule) -> dict[str, Any]:
@@ -198,7 +215,7 @@ class JobDocument(DocumentModel):
     labels: TextMap = NO_TEXTS
     schedule: ScheduleField
     target: Target
-    params: JsonObject = NO_FIELDS
+    params: Annotated[JsonObject, AfterValidator(_refuse_secrets)] = NO_FIELDS
     timeout: PositiveLength | None = None
     overlap: Overlap = Overlap.QUEUE
     misfire: Misfire = Misfire()

@@ -113,13 +113,18 @@ def _tell(details: ErrorDetails, root: Any) -> Iterator[FieldProblem]:
     match details["type"]:
         case "problems":
             for found in context["found"]:
-                yield FieldProblem(join_path([*path, found.field] if found.field else path), found.message)
+                yield FieldProblem(_below(join_path(path), found.field), found.message)
         case "extra_forbidden":
             yield FieldProblem(join_path(path), unknown_field(str(path[-1]), model))
         case "union_tag_not_found" | "union_tag_invalid":
             yield FieldProblem(join_path([*path, "type"]), _tell_tag(details["input"], model))
         case _:
             yield FieldProblem(join_path(path), _sentence(details, context, model))
+
+
+def _below(path: str, field: str) -> str:
+    """Return the path of a field below `path`; an item of a list has no dot before its index."""
+    return f"{path}.{field}" if path and field and not field.startswith("[") else f"{path}{field}"
 
 
 def _sentence(details: ErrorDetails, context: Mapping[str, Any], model: Any) -> str:

@@ -3,12 +3,13 @@
 Here is what can be judged from the document alone. Whether a host exists, a command is installed, a handler
 is registered or an exchange is there depends on the instance that executes the run, which says so in the
 run's outcome. `{{ … }}` templates and `${secret:NAME}` are kept as written, and resolved where the run
-executes.
+executes; a placeholder that no run will know is refused, where placeholders are filled in at all (not in a
+shell's `command`, where `{{ }}` belongs to other tools).
 """
 
 import re
 from datetime import timedelta
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
@@ -17,6 +18,7 @@ from cronexec.domain.json_values import NO_FIELDS, JsonObject, JsonValue
 from cronexec.domain.model import NO_TEXTS, TEXT_MAP_SCHEMA, DocumentModel, Length, text_map
 from cronexec.domain.problems import expected, problem, problems, show
 from cronexec.domain.redaction import redact_url
+from cronexec.domain.template import check_template, wrong_names
 from cronexec.errors import FieldProblem
 
 IDENTITY_HEADERS = (
@@ -34,6 +36,8 @@ IDENTITY_VARIABLES = (
     "CRONEXEC_EPOCH",
     "CRONEXEC_PARAMS",
 )
+
+T = TypeVar("T")
 
 _URL = re.compile(r"https?://[^\s/?#]+\S*", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\$\{.*?\}")
@@ -57,6 +61,12 @@ def _check_url(url: str) -> str:
     return url
 
 
+def _check_placeholders(value: T) -> T:
+    if found := check_template(value):
+        raise problems(found)
+    return value
+
+
 def _judge_header(name: str, value: str) -> str | None:
     if not _HEADER_NAME.fullmatch(name):
         return f"expected a header's name; got {show(name)}"
@@ -64,15 +74,15 @@ def _judge_header(name: str, value: str) -> str | None:
         return f"expected a value without line breaks; got {show(value)}"
     if name.title() in IDENTITY_HEADERS:
         return "set by cronexec to identify the run; leave it out"
-    return None
+    return next(wrong_names(value), None)
 
 
-def _judge_variable(name: str, _value: str) -> str | None:
+def _judge_variable(name: str, value: str) -> str | None:
     if not _VARIABLE_NAME.fullmatch(name):
         return f"expected a variable's name of letters, digits and _; got {show(name)}"
     if name in IDENTITY_VARIABLES:
         return "set by cronexec to identify the run; leave it out"
-    return None
+    return next(wrong_names(value), None)
 
 
 def _read_status(given: object) -> int | str:
@@ -127,7 +137,8 @@ Status = Annotated[
 ]
 Headers = Annotated[dict[str, str], text_map(_judge_header), TEXT_MAP_SCHEMA]
 Environment = Annotated[dict[str, str], text_map(_judge_variable), TEXT_MAP_SCHEMA]
-ShortText = Annotated[str, AfterValidator(_check_short)]
+FILLED_IN = AfterValidator(_check_placeholders)
+ShortText = Annotated[str, AfterValidator(_check_short), FILLED_IN]
 
 
 class TargetModel(DocumentModel):
@@ -145,11 +156,14 @@ class WebhookTarget(TargetModel):
 
     type: Literal["webhook"] = "webhook"
     url: Annotated[
-        str, AfterValidator(_check_url), Field(json_schema_extra={"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"})
+        str,
+        AfterValidator(_check_url),
+        FILLED_IN,
+        Field(json_schema_extra={"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://"}),
     ]
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "POST"
     headers: Headers = NO_TEXTS
-    body: JsonValue = None
+    body: Annotated[JsonValue, FILLED_IN] = None
     expect: Annotated[
         tuple[Status, ...], BeforeValidator(_refuse_no_status), Field(json_schema_extra={"minItems": 1})
     ] = ("2xx",)
@@ -188,8 +202,8 @@ class PublishTarget(TargetModel):
     type: Literal["publish"] = "publish"
     exchange: ShortText = ""
     routing_key: ShortText = ""
-    body: JsonValue = None
-    headers: JsonObject = NO_FIELDS
+    body: Annotated[JsonValue, FILLED_IN] = None
+    headers: Annotated[JsonObject, FILLED_IN] = NO_FIELDS
 
     @model_validator(mode="after")
     def _refuse_nowhere(self) -> Self:

@@ -3,7 +3,8 @@
 A string that is nothing but one placeholder becomes its value, of whatever type; elsewhere the value is put
 into the text (what is not text, as JSON). `{{ "{{" }}` writes two braces. There are no expressions: nothing
 is evaluated, and what was put in is not looked at again. An unknown name is an error; leaving it in the text
-would send `{{ slto }}` to somebody's server.
+would send `{{ slto }}` to somebody's server. A document with one is refused; which params there will be is
+not known before the run, as a trigger may bring its own.
 """
 
 import json
@@ -11,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from cronexec.domain.problems import nearest
 from cronexec.errors import FieldProblem
 
 NAMES = ("job", "slot", "run_id", "attempt", "epoch", "params")
@@ -46,11 +48,39 @@ def render(
     return value
 
 
-def check_template(value: Any, field: str) -> list[FieldProblem]:
+def check_template(value: Any, field: str = "") -> list[FieldProblem]:
     """Return what is wrong with the placeholders below `field`, as far as it shows without params."""
     return [
-        FieldProblem(path, message) for path, text in _texts(value, field) for message in _wrong_names(text)
+        FieldProblem(path, message) for path, text in texts(value, field) for message in wrong_names(text)
     ]
+
+
+def texts(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every text in `value` with its path below `field`."""
+    if isinstance(value, str):
+        yield field, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from texts(item, f"{field}.{key}" if field else str(key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from texts(item, f"{field}[{index}]")
+
+
+def wrong_names(text: str) -> Iterator[str]:
+    """Yield a sentence for every placeholder in `text` that no run will know."""
+    known = [name for name in NAMES if name != "params"]
+    for match in _PLACEHOLDER.finditer(text):
+        name = match[1].strip()
+        if not _QUOTED.fullmatch(name) and not _may_be_known(name):
+            near = _nearest(name, known)
+            hint = f"; did you mean {{{{ {near} }}}}?" if near else ""
+            yield f"{_unknown(name, [*known, 'params.NAME'])}{hint}"
+
+
+def _may_be_known(name: str) -> bool:
+    first, *below = name.split(".")
+    return bool(_PATH.fullmatch(name)) and first in NAMES and (first == "params" or not below)
 
 
 def _render_text(
@@ -101,20 +131,8 @@ def _unknown(name: str, known: Iterable[str]) -> str:
     return f"the placeholder {{{{ {name} }}}} is not known; known are: {shown}"
 
 
-def _texts(value: Any, field: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield field, value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _texts(item, f"{field}.{key}")
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from _texts(item, f"{field}[{index}]")
-
-
-def _wrong_names(text: str) -> Iterator[str]:
-    known = [name for name in NAMES if name != "params"] + ["params.NAME"]
-    for match in _PLACEHOLDER.finditer(text):
-        name = match[1].strip()
-        if not _QUOTED.fullmatch(name) and not (_PATH.fullmatch(name) and name.split(".")[0] in NAMES):
-            yield _unknown(name, known)
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that may be meant; of a path into something, its beginning counts."""
+    first, _, below = name.partition(".")
+    near = nearest(first, NAMES) if below else None
+    return f"params.{below}" if near == "params" else near or nearest(name, known)

@@ -460,3 +460,76 @@ def test_the_schema_is_one_and_refuses_what_it_can_judge() -> None:
         webhook(expect=[99]),
     ):
         assert not SCHEMA.is_valid(wrong), wrong
+
+
+KNOWN = "known are: job, slot, run_id, attempt, epoch, params.NAME"
+
+
+def publish(**fields: Any) -> dict[str, Any]:
+    return document(target={"type": "publish", "routing_key": "q", **fields})
+
+
+def shell(**fields: Any) -> dict[str, Any]:
+    return document(target=SHELL | fields)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (
+            webhook(url="https://h/{{ slto }}"),
+            "target.url: the placeholder {{ slto }} is not known; %s; did you mean {{ slot }}?",
+        ),
+        (
+            webhook(headers={"X-A": "{{ param.x }}"}),
+            "target.headers.X-A: the placeholder {{ param.x }} is not known; %s; did you mean {{ params.x }}?",
+        ),
+        (
+            webhook(body={"a": ["x", {"b": "{{ job.name }}"}]}),
+            "target.body.a[1].b: the placeholder {{ job.name }} is not known; %s; did you mean {{ job }}?",
+        ),
+        (webhook(body=["{{ 1 + 1 }}"]), "target.body[0]: the placeholder {{ 1 + 1 }} is not known; %s"),
+        (webhook(body="{{ }}"), "target.body: the placeholder {{  }} is not known; %s"),
+        (
+            shell(env={"A": "{{ runid }}"}),
+            "target.env.A: the placeholder {{ runid }} is not known; %s; did you mean {{ run_id }}?",
+        ),
+        (
+            publish(routing_key="{{ atempt }}"),
+            "target.routing_key: the placeholder {{ atempt }} is not known; %s; did you mean {{ attempt }}?",
+        ),
+        (publish(exchange="{{ x }}"), "target.exchange: the placeholder {{ x }} is not known; %s"),
+        (publish(headers={"a": "{{ x }}"}), "target.headers.a: the placeholder {{ x }} is not known; %s"),
+    ],
+)
+def test_a_placeholder_that_no_run_will_know_is_refused(wrong: Any, sentence: str) -> None:
+    assert refusals(wrong) == [sentence.replace("%s", KNOWN)]
+
+
+@pytest.mark.parametrize(
+    "valid",
+    [
+        webhook(url="https://{{ params.host }}/{{job}}?at={{ slot }}"),
+        webhook(body="{{ params }}"),
+        webhook(body={"{{ slto }}": "{{ params.any.thing.0 }} {{ \"{{\" }} .Names }} {{ '{{' }} {{ open"}),
+        shell(
+            command="docker ps --format '{{ .Names }}' '${secret:TOKEN}'",
+            env={"A": "${secret:B} {{ epoch }}"},
+        ),
+        shell(cwd="/srv/{{ x }}"),
+        publish(exchange="{{ params.exchange }}", body={"n": 1, "a": ["{{ attempt }}", None]}),
+        document(params={"text": "{{ slto }} ${HOME} $secret:A"}, description="{{ slto }} ${secret:A}"),
+    ],
+)
+def test_what_a_run_or_another_tool_may_fill_in_is_accepted(valid: dict[str, Any]) -> None:
+    assert JobDocument.parse(valid).to_document()["target"] == valid["target"]
+
+
+def test_secrets_in_params_are_refused_each_with_its_path() -> None:
+    wrong = refusals(document(params={"token": "a ${secret:A}", "deep": [{"x": "${secret:B}"}]}))
+
+    assert [each.split(";")[0] for each in wrong] == [
+        "params.token: secrets are not resolved in params, which are stored and shown",
+        "params.deep[0].x: secrets are not resolved in params, which are stored and shown",
+    ]
+    assert "got ${secret:A}; write it where the target needs it" in wrong[0]

@@ -182,9 +182,9 @@ async def test_another_status_is_a_failure_that_names_it(target: WebhookTarget, 
 async def test_an_unknown_placeholder_is_a_failure_and_nothing_is_sent(
     target: WebhookTarget, receiver: Receiver
 ) -> None:
-    outcome = await failure(target, request_to(receiver.url, body={"a": "{{ slto }}"}))
+    outcome = await failure(target, request_to(receiver.url, body={"a": "{{ params.slto }}"}))
     known = "job, slot, run_id, attempt, epoch, params.league, params.name"
-    assert outcome.error == f"the placeholder {{{{ slto }}}} is not known; known are: {known}"
+    assert outcome.error == f"the placeholder {{{{ params.slto }}}} is not known; known are: {known}"
     assert receiver.requests == []
 
 
