@@ -14,8 +14,15 @@ setup: venv servers node ## the virtual environment, RabbitMQ and MongoDB, where
 demo: venv servers ## three instances, 350 jobs and both servers on this machine, live in the terminal
 	cronexec dev deploy/demo/jobs.yaml deploy/demo/crontab
 
-test: setup ## all tests, on real servers
+# Most tests wait more than they compute: several workers, each with servers of its own. What needs the whole machine comes after.
+WORKERS ?= 4
+
+test: setup ## all tests, on real servers; with ARGS=tests/... only those, one after the other
+ifeq ($(ARGS),)
+	failed=0; pytest -n $(WORKERS) --dist worksteal -m "not load" || failed=$$?; pytest -m load && exit $$failed
+else
 	pytest $(ARGS)
+endif
 
 lint: venv ## style, types, and the direction of imports
 	ruff check .

@@ -1,7 +1,8 @@
 """Real servers for the tests that ask for them: one RabbitMQ and one MongoDB a session, a namespace a test.
 
-They are started when the first test needs one. CRONEXEC_TEST_AMQP_URL and CRONEXEC_TEST_MONGO_URL (else
-CRONEXEC_AMQP_URL and CRONEXEC_MONGO_URL) name running ones. Where a server is missing, tests that need
+They are started when the first test needs one; each worker of pytest-xdist is a session with servers of its
+own, since some tests restart them or put them under an alarm. CRONEXEC_TEST_AMQP_URL and
+CRONEXEC_TEST_MONGO_URL (else CRONEXEC_AMQP_URL and CRONEXEC_MONGO_URL) name running ones. Where a server is missing, tests that need
 it are skipped; under CI they fail. No other setting of the developer's environment reaches the tests.
 """
 
@@ -31,6 +32,16 @@ EXCHANGES = ("control",)
 SETTINGS = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("CRONEXEC_")}
 
 os.environ["PATH"] += os.pathsep + str(FETCHED)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a worker the settings, which this process has taken out of the environment that it inherits."""
+    node.workerinput["settings"] = SETTINGS
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    SETTINGS.update(getattr(config, "workerinput", {}).get("settings", {}))
 
 
 def given_url(server: str) -> str | None:
