@@ -26,11 +26,6 @@ print("state", cron.health().state, "threads", threading.active_count(), "driver
 
 
 @pytest.fixture
-def ns(amqp_url: str, mongo_url: str, namespace: str) -> Namespace:
-    return Namespace(amqp_url, mongo_url, namespace)
-
-
-@pytest.fixture
 def environ(ns: Namespace, tmp_path: Path) -> dict[str, str]:
     return ns.environ() | {"DJANGO_DATABASE": str(tmp_path / "db.sqlite3"), "PYTHONDONTWRITEBYTECODE": "1"}
 

@@ -25,11 +25,6 @@ UVICORN = ["-m", "uvicorn", "--host", LOOPBACK, "--port", "{port}", "probing_fas
 
 
 @pytest.fixture
-def ns(amqp_url: str, mongo_url: str, namespace: str) -> Namespace:
-    return Namespace(amqp_url, mongo_url, namespace)
-
-
-@pytest.fixture
 def watcher(ns: Namespace) -> Iterator[Cronexec]:
     with ns.watcher() as cron:
         yield cron

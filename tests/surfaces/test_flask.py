@@ -15,11 +15,6 @@ GUNICORN = ["-m", "gunicorn", "--preload", "-w", "4", "--bind", f"{LOOPBACK}:{{p
 
 
 @pytest.fixture
-def ns(amqp_url: str, mongo_url: str, namespace: str) -> Namespace:
-    return Namespace(amqp_url, mongo_url, namespace)
-
-
-@pytest.fixture
 def watcher(ns: Namespace) -> Iterator[Cronexec]:
     with ns.watcher() as cron:
         yield cron

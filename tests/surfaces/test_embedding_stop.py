@@ -1,0 +1,179 @@
+"""How an embedded instance ends: with its program, on Ctrl-C, by `stop`, and when nobody answers."""
+
+import asyncio
+import select
+import signal
+import socket
+import threading
+import time
+
+import pytest
+from applications import Namespace, wait_for
+from embedded import HOURLY, Embed, holding, run_program
+
+from cronexec import AsyncCronexec, Run, UnreachableError
+from cronexec.dev.processes import LOOPBACK
+
+
+def test_a_program_that_forgets_to_stop_ends_and_hands_the_baton_over(ns: Namespace, embed: Embed) -> None:
+    program = """
+        import threading, time
+        from cronexec import Cronexec
+        cron = Cronexec.from_env()
+        started = threading.Event()
+        @cron.job("slow", every="1s")
+        def slow(run):
+            started.set()
+            run.cancelled.wait(60)
+        @cron.job("coroutine", every="1s")
+        async def coroutine(run):
+            pass
+        cron.start()
+        assert started.wait(20)
+        print(f"ended at {time.time()}", flush=True)
+    """
+    standby = embed(instance="standby")
+    standby.job("slow", every="1s")(lambda _: None)
+    done = run_program(program, ns.environ(INSTANCE="forgetful"))
+    exited_at = time.time()
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "stop.failed" not in done.stdout
+    assert exited_at - float(done.stdout.partition("ended at ")[2].split()[0]) < 3.5
+    standby.start()
+    wait_for(lambda: standby.health().state == "holder", "the handover")
+    runs = standby.runs.list(job="slow", states=["abandoned"])
+    assert [run.outcome.reason for run in runs if run.outcome] == ["shutdown"]
+
+
+def test_ctrl_c_while_stop_waits_ends_the_program_soon(ns: Namespace) -> None:
+    program = """
+        import os, signal, threading
+        from cronexec import Cronexec
+        cron = Cronexec.from_env()
+        started = threading.Event()
+        @cron.job("slow", every="1s")
+        def slow(run):
+            started.set()
+            run.cancelled.wait(60)
+        cron.start()
+        assert started.wait(20)
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        try:
+            cron.stop(grace=60)
+        except KeyboardInterrupt:
+            print("interrupted", cron.health().state)
+    """
+    began = time.monotonic()
+    done = run_program(program, ns.environ())
+    assert (
+        done.stdout.splitlines()[-1:] == ["interrupted draining"] or "\ninterrupted draining\n" in done.stdout
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert time.monotonic() - began < 20
+
+
+def test_ctrl_c_while_a_call_waits_ends_the_call(embed: Embed) -> None:
+    cron = embed(candidate=False)  # nobody applies its commands
+    cron.start()
+    wait_for(lambda: cron.health().database == "ok", "the database")
+    main = threading.main_thread().ident
+    assert main is not None
+    threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        cron.jobs.put(HOURLY)
+    assert cron.jobs.list() == []
+
+
+def test_a_handler_may_stop_its_own_instance(embed: Embed) -> None:
+    cron, results = embed(), []
+    ended = threading.Event()
+
+    @cron.job("last", every="1s")
+    def last() -> None:
+        results.append(cron.stop())
+        ended.set()
+
+    cron.start()
+    assert ended.wait(20)
+    wait_for(lambda: cron.health().state == "stopped", "the end")
+    assert results == [False]
+    assert cron.stop()
+
+
+def test_a_second_stop_shortens_the_grace_of_the_first(embed: Embed) -> None:
+    cron, started = embed(), threading.Event()
+
+    @cron.job("slow", every="1s")
+    def slow(run: Run) -> None:
+        started.set()
+        run.cancelled.wait(60)
+
+    cron.start()
+    assert started.wait(20)
+    first: list[bool] = []
+    thread = threading.Thread(target=lambda: first.append(cron.stop(grace=60)))
+    thread.start()
+    wait_for(lambda: cron.health().state == "draining", "the first stop")
+    assert not cron.stop(grace=0)
+    thread.join(10)
+    assert first == [False]
+
+
+def test_calls_that_a_stop_overtakes_end_with_a_sentence(embed: Embed) -> None:
+    cron = embed(candidate=False)
+    cron.start()
+    wait_for(lambda: cron.health().database == "ok", "the database")
+    errors: list[Exception] = []
+
+    def put() -> None:
+        try:
+            cron.jobs.put(HOURLY)
+        except Exception as error:  # noqa: BLE001  which one is the question
+            errors.append(error)
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    wait_for(lambda: cron._engine._calls, "the call")
+    cron.stop()
+    thread.join(10)
+    assert [type(error) for error in errors] in ([RuntimeError], [UnreachableError])
+
+
+async def test_a_cancelled_stop_goes_on(ns: Namespace) -> None:
+    cron = AsyncCronexec(ns.settings())
+    started = asyncio.Event()
+
+    @cron.job("slow", every="1s")
+    async def slow() -> None:
+        started.set()
+        await asyncio.sleep(1.5)
+
+    await cron.start()
+    await asyncio.wait_for(started.wait(), 20)
+    stopping = asyncio.create_task(cron.stop())
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    async with asyncio.timeout(10):
+        while cron.health().state == "holder":  # noqa: ASYNC110  health tells nobody when it changes
+            await asyncio.sleep(0.01)
+    assert cron.health().state == "draining"
+    assert await cron.stop()
+    assert cron.health().state == "stopped"
+
+
+def test_a_broker_that_never_answers_does_not_hold_up_the_stop(
+    embed: Embed,
+) -> None:
+    holding(embed()).stop()  # so that the next one finds a namespace, and competes at once
+    with socket.create_server((LOOPBACK, 0)) as silent:  # takes connections, and says nothing on them
+        cron = embed(amqp_urls=f"amqp://guest:guest@{LOOPBACK}:{silent.getsockname()[1]}/")
+        cron.start()
+        asked, _, _ = select.select([silent], [], [], 20)
+        assert asked
+        began = time.monotonic()
+        assert cron.stop()
+        assert time.monotonic() - began < 5
