@@ -9,12 +9,15 @@ import argparse
 import asyncio
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).parent.parent))  # `members`, which the cluster tests use as well
 
 from figures import HEADING, Figure
 from machine import add_fetched_servers, describe, load

@@ -12,8 +12,9 @@ from datetime import datetime
 from typing import Any
 
 from bursts import NOOP
-from cluster import Cluster, Member, wait_for
+from cluster import PATIENCE, Cluster
 from figures import Figure, Spread
+from members import Member, wait_for
 from setting import Setting
 
 COUNTS = (350, 10_000)
@@ -53,7 +54,7 @@ def spread_jobs(count: int) -> list[dict[str, Any]]:
 
 async def fail_over(cluster: Cluster, number: signal.Signals, replacement: str) -> float:
     """Send the holder a signal; returns the seconds until its successor has committed. Fills the gap."""
-    holder = await cluster.holder()
+    holder = await cluster.holding()
     await cluster.standing_by()
     epoch = (await cluster.connection.store.terms.read()).epoch
     cluster.dead.append(cluster.members.pop(holder.name))
@@ -63,8 +64,8 @@ async def fail_over(cluster: Cluster, number: signal.Signals, replacement: str) 
     async def committed() -> float | None:
         return first_commit(list(cluster.members.values()), after_epoch=epoch)
 
-    committed_at = await wait_for(committed, "the next holder's first commit")
-    await wait_for(lambda: ended(holder), "the end of the former holder")
+    committed_at = await wait_for(committed, "the next holder's first commit", timeout=PATIENCE)
+    await cluster.ended(holder)
     cluster.start(f"r{replacement}")
     return committed_at - sent_at
 
@@ -76,7 +77,3 @@ def first_commit(members: list[Member], *, after_epoch: int) -> float | None:
             if event["epoch"] > after_epoch:
                 return datetime.fromisoformat(event["timestamp"]).timestamp()
     return None
-
-
-async def ended(member: Member) -> bool:
-    return member.process.poll() is not None

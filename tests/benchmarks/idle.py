@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+from cluster import cpu_seconds, resident_mb
 from commands import far_jobs
 from figures import Figure
 from setting import Setting
@@ -20,10 +21,10 @@ async def measure(setting: Setting) -> AsyncIterator[Figure]:
         await asyncio.sleep(CALM)
         standby = next(member for member in cluster.members.values() if member is not holder)
         members = {"holder": holder, "standby": standby}
-        before = {role: member.cpu_seconds() for role, member in members.items()}
+        before = {role: cpu_seconds(member) for role, member in members.items()}
         await asyncio.sleep(seconds)
-        used = {role: member.cpu_seconds() - before[role] for role, member in members.items()}
-        resident = {role: member.resident_mb() for role, member in members.items()}
+        used = {role: cpu_seconds(member) - before[role] for role, member in members.items()}
+        resident = {role: resident_mb(member) for role, member in members.items()}
     for role in members:
         measurement = f"idle {role}, {COUNT:,} jobs"
         share = used[role] / seconds * 100

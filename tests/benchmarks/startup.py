@@ -10,9 +10,10 @@ import time
 from collections.abc import AsyncIterator
 from statistics import median
 
-from cluster import Cluster, wait_for
-from failover import ended, first_commit, spread_jobs
+from cluster import PATIENCE, Cluster
+from failover import first_commit, spread_jobs
 from figures import Figure
+from members import wait_for
 from setting import Setting
 
 COUNT = 10_000
@@ -45,7 +46,9 @@ async def start(cluster: Cluster, name: str) -> tuple[float, float]:
     async def committed() -> float | None:
         return first_commit([member], after_epoch=before.epoch)
 
-    return await wait_for(committed, "the log of the first commit") - started_at, ticked_at - started_at
+    return await wait_for(
+        committed, "the log of the first commit", timeout=PATIENCE
+    ) - started_at, ticked_at - started_at
 
 
 async def stop_all(cluster: Cluster) -> None:
@@ -53,4 +56,4 @@ async def stop_all(cluster: Cluster) -> None:
         member.process.send_signal(signal.SIGTERM)
         cluster.dead.append(cluster.members.pop(member.name))
     for member in cluster.dead:
-        await wait_for(lambda member=member: ended(member), f"the end of {member.name}")  # type: ignore[misc]
+        await cluster.ended(member)

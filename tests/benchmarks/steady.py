@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bursts import NOOP, next_multiple
-from cluster import Cluster, Member
+from cluster import Cluster, cpu_seconds
 from figures import Figure, Spread
+from members import Member
 from setting import Setting
 
 from cronexec.domain.schedule import Schedule
@@ -71,9 +72,9 @@ def count_slots(jobs: list[dict[str, Any]], first: datetime, last: datetime) -> 
 async def cpu_per_second(cluster: Cluster, member: Member, since: datetime, until: datetime) -> float:
     """Return the processor seconds that the member uses for each second between two instants."""
     await cluster.sleep_until(since)
-    before = member.cpu_seconds()
+    before = cpu_seconds(member)
     await cluster.sleep_until(until)
-    return (member.cpu_seconds() - before) / (until - since).total_seconds()
+    return (cpu_seconds(member) - before) / (until - since).total_seconds()
 
 
 def ledger_figure(verified: Verified) -> Figure:

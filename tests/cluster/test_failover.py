@@ -10,10 +10,9 @@ from datetime import datetime, timedelta
 
 import pytest
 from aiohttp import web
-from harness import Cluster, wait_for
+from harness import Cluster
 
 from cronexec.domain.run import Run, RunState
-from cronexec.ports import RunFilter
 from cronexec.verify import Verified, verify_ledger
 
 SECONDS = 60
@@ -60,23 +59,11 @@ def jobs(cluster: Cluster, url: str, end: datetime) -> list[dict[str, object]]:
     ]
 
 
-async def settle(cluster: Cluster, end: datetime, timeout: float = 90) -> None:
-    """Wait until every slot up to `end` is decided, and no run is queued or running."""
-
-    async def settled() -> bool:
-        record = await cluster.connection.store.terms.read()
-        states = (RunState.QUEUED, RunState.RUNNING)
-        return record.watermark > end and not await cluster.client.runs.list(
-            RunFilter(states=states, limit=1)
-        )
-
-    await wait_for(settled, timeout, "every run to be settled")
-
-
 async def verify(cluster: Cluster) -> Verified:
     return await verify_ledger(cluster.connection.store, retention=cluster.settings.retention)
 
 
+@pytest.mark.load
 @pytest.mark.parametrize("fault", ["kill -9", "SIGTERM"])
 async def test_every_slot_is_run_once_while_holders_go(cluster: Cluster, fault: str) -> None:
     async with receiver(cluster) as url:
@@ -95,9 +82,9 @@ async def test_every_slot_is_run_once_while_holders_go(cluster: Cluster, fault: 
             else:
                 cluster.terminate(str(record.holder_name))
             await cluster.holder(other_than=record.holder_name)
-        await settle(cluster, end)
+        await cluster.settled(end, timeout=90)
         for member in cluster.dead:
-            assert await cluster.wait_ended(member) in (0, -9)
+            assert await cluster.ended(member) in (0, -9)
         result = await verify(cluster)
         await judge(cluster, result, killed=killed)
 

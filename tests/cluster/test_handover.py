@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pika
 import pytest
-from harness import Cluster, wait_for
+from harness import Cluster
+from members import wait_for
 
 from cronexec.domain.run import RunState
 from cronexec.ports import RunFilter
@@ -33,6 +34,7 @@ async def test_two_extra_batons_leave_one_holder_and_no_new_term(cluster: Cluste
     for name in ("a", "b", "c"):
         cluster.start(name)
     record = await cluster.holder()
+    await put_every_second(cluster)
     await cluster.client.baton.reinsert()
     await cluster.client.baton.reinsert()
     member = cluster.members[str(record.holder_name)]
@@ -40,8 +42,8 @@ async def test_two_extra_batons_leave_one_holder_and_no_new_term(cluster: Cluste
     async def discarded() -> bool:
         return len(member.events("baton.duplicate_discarded")) == 2
 
-    await wait_for(discarded, 10, "two discarded duplicates")
-    await asyncio.sleep(3)
+    await wait_for(discarded, "two discarded duplicates", timeout=10)
+    await slots_to_run(cluster, 3)
     after = await cluster.holder()
     assert (after.epoch, after.holder_name) == (record.epoch, record.holder_name)
     assert sum(len(member.events("term.began")) for member in cluster.members.values()) == 1
@@ -58,12 +60,9 @@ async def test_a_purged_baton_comes_back_by_itself(cluster: Cluster, amqp_url: s
     record = await cluster.holder()
     await put_every_second(cluster)
     # While the holder dies its baton is ready for a moment: without consumers, a purge gets it.
-    for member in cluster.members.values():
-        member.process.kill()
-        member.process.wait()
-    cluster.dead.extend(cluster.members.values())
-    cluster.members.clear()
-    await wait_for(lambda: purged(amqp_url, cluster.settings.namespace), 20, "a baton to purge")
+    for name in ("a", "b"):
+        cluster.kill(name)
+    await wait_for(lambda: purged(amqp_url, cluster.settings.namespace), "a baton to purge", timeout=20)
     cluster.start("c", **settings)
     cluster.start("d", **settings)
     after = await cluster.holder(timeout=40)
@@ -82,17 +81,17 @@ async def test_a_holder_with_a_wrong_clock_skips_and_repeats_nothing(
     cluster.start("right")
     await cluster.holder()
     await put_every_second(cluster)
-    await asyncio.sleep(3)
+    await slots_to_run(cluster, 3)
     cluster.start("wrong", wall_offset=offset.total_seconds())
-    await wait_for(lambda: standby(cluster), 20, "the instance with the wrong clock to stand by")
+    await wait_for(lambda: standby(cluster), "the instance with the wrong clock to stand by", timeout=20)
     await cluster.kill_holder()
     await cluster.holder(other_than="right")
-    await asyncio.sleep(3)
+    await slots_to_run(cluster, 3)
     cluster.start("again")
-    await wait_for(lambda: standby(cluster), 20, "another instance to stand by")
-    await cluster.wait_ended(cluster.terminate("wrong"))
+    await wait_for(lambda: standby(cluster), "another instance to stand by", timeout=20)
+    await cluster.ended(cluster.terminate("wrong"))
     await cluster.holder(other_than="wrong")
-    await asyncio.sleep(2)
+    await slots_to_run(cluster, 2)
     await assert_nothing_missing(cluster)
     skipped = await cluster.client.runs.list(RunFilter(states=[RunState.SKIPPED]))
     assert skipped == []
@@ -108,6 +107,19 @@ async def put_every_second(cluster: Cluster) -> None:
             for n in range(10)
         ]
     )
+
+
+async def slots_to_run(cluster: Cluster, count: int) -> None:
+    """Wait until runs of `count` more slots have left their lines."""
+
+    def slots() -> set[str]:
+        return {slot for _, slot, _ in cluster.lines()}
+
+    async def have_run() -> bool:
+        return len(slots() - before) >= count
+
+    before = slots()
+    await wait_for(have_run, f"{count} more slots to run", timeout=20)
 
 
 async def standby(cluster: Cluster) -> bool:
