@@ -1,7 +1,7 @@
 """`cronexec job`: the jobs of the namespace."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import click
 import yaml
 
-from cronexec.cli.documents import CrontabOptions, read_files
+from cronexec.cli.documents import CrontabOptions, crontab_options, read_files
 from cronexec.cli.failure import REFUSED
 from cronexec.cli.job_control import delete, pause, resume, trigger
 from cronexec.cli.job_put import Putting
@@ -145,34 +145,6 @@ async def _find(session: Session, name: str) -> tuple[Job, datetime]:
     return found, now
 
 
-def crontab_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what says how crontabs are read."""
-    options = (
-        click.option(
-            "--crontab",
-            "forced",
-            is_flag=True,
-            help="The files are crontabs (else judged by what is in them).",
-        ),
-        click.option(
-            "--system/--user",
-            "system",
-            default=None,
-            help="The crontab has a column for the user, or has none.",
-        ),
-        click.option(
-            "--run-as",
-            metavar="USER",
-            help="The user that instances run as: the one a system crontab may name.",
-        ),
-        click.option("--prefix", default="", help="Begins the names of jobs from crontabs."),
-        click.option("--timezone", default="UTC", show_default=True, help="Of crontabs without CRON_TZ."),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
 @examples(
     "cronexec job put jobs.yaml more.jsonl",
     "cronexec job put --dry-run jobs.yaml",
@@ -182,6 +154,7 @@ def crontab_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @job.command(short_help="Create jobs, or change them.")
 @click.argument("files", metavar="FILE...|-", nargs=-1, required=True)
 @crontab_options
+@click.option("--replace", is_flag=True, help="Let crontabs replace jobs that are from somewhere else.")
 @click.option("--dry-run", is_flag=True, help="Send nothing; show what would change.")
 @click.option(
     "--if-version", type=click.IntRange(min=0), help="Only if this is the job's version (0: there is none)."
@@ -194,6 +167,7 @@ def put(
     /,
     *,
     files: Sequence[str],
+    replace: bool,
     dry_run: bool,
     if_version: int | None,
     wait: float,
@@ -204,6 +178,8 @@ def put(
 
     They are YAML, JSON or JSON lines, with several documents in each, or crontabs. Nothing is sent before
     every document of every file is valid. What is there already and equal is left alone.
+
+    The jobs of a crontab are labelled with where it is from, and replace only jobs that are from there too.
     """
     reading = read_files(files, CrontabOptions(**crontab))
     if if_version is not None and len(reading.jobs) != 1:
@@ -211,7 +187,8 @@ def put(
     if reading.problems:
         print_problems(reading.problems, as_json=as_json)
         stop(ctx, REFUSED)
-    putting = Putting(reading.jobs, if_version=if_version, as_json=as_json)
+    guarded = () if replace or if_version is not None else reading.from_crontabs
+    putting = Putting(reading.jobs, guarded=guarded, if_version=if_version, as_json=as_json)
     work = putting.compare if dry_run else putting.send
     stop(ctx, run_session(ctx, work, wait=wait))
 

@@ -5,15 +5,14 @@ about arrives as one of our errors, in one sentence.
 """
 
 import asyncio
-import getpass
 import logging
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cronexec.cli.issuer import issuer
 from cronexec.client import DEFAULT_WAIT, Client
 from cronexec.ports import Store
 from cronexec.settings import Settings
@@ -69,15 +68,6 @@ async def _with_session(settings: Settings, work: Callable[[Session], Awaitable[
         return await work(Session(settings=settings, connection=connection, client=client))
     finally:
         await connection.close()
-
-
-def issuer() -> str:
-    """Return who uses the command line: USER@HOST."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"
 
 
 def wait_option(function: Function) -> Function:

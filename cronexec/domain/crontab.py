@@ -9,7 +9,8 @@ What has no equivalent is named with its line and refused, never dropped: input 
 and overlapping slots follow the defaults of job documents; cron drops the ones and ignores the others.
 
 A job's name comes from its command, so that the same crontab gives the same names; the second job of that
-name gets a hash of what its line says. A comment `# name: xyz` right above a line names it.
+name gets a hash of what its line says. A comment `# name: xyz` right above a line names it. The crontab that
+a job is from is in its label `crontab` (see `crontab_origin`).
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cronexec.domain.crontab_names import name_of
+from cronexec.domain.crontab_origin import ORIGIN_LABEL
 from cronexec.domain.job import JobDocument
 from cronexec.errors import FieldProblem, InvalidDocumentError
 
@@ -64,15 +66,17 @@ def parse_crontab(
     source: str,
     run_as: str | None = None,
     timezone: str = "UTC",
+    origin: str = "",
 ) -> tuple[list[dict[str, Any]], list[FieldProblem]]:
     """Return the job documents of a crontab, each valid, and what is wrong with the other lines.
 
     `system`: whether there is a column for the user; None: judged by `source` and the text. `prefix` begins
     the names that are made. `run_as`: the user that the instances run as, the only one that lines may name.
-    `timezone`: where no `CRON_TZ` says so; cron itself takes the machine's.
+    `timezone`: where no `CRON_TZ` says so; cron itself takes the machine's. `origin`: what the label says
+    of where jobs are from; none is made where it is empty.
     """
     has_users = _has_users(text, source, run_as) if system is None else system
-    reader = _Reader(has_users=has_users, prefix=prefix, source=source, run_as=run_as)
+    reader = _Reader(has_users=has_users, prefix=prefix, source=source, run_as=run_as, origin=origin)
     context = _Context(timezone=timezone)
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         context = reader.read(number, line.removesuffix("\r").lstrip(" \t"), context)
@@ -83,11 +87,12 @@ def parse_crontab(
 class _Reader:
     """Reads line after line; keeps the documents, the problems, and the names that are taken."""
 
-    def __init__(self, *, has_users: bool, prefix: str, source: str, run_as: str | None) -> None:
+    def __init__(self, *, has_users: bool, prefix: str, source: str, run_as: str | None, origin: str) -> None:
         self._has_users = has_users
         self._prefix = prefix
         self._source = source
         self._run_as = run_as
+        self._labels = {ORIGIN_LABEL: origin} if origin else {}
         self._named_in: int | None = None
         self._taken: set[str] = set()
         self.documents: list[dict[str, Any]] = []
@@ -133,6 +138,8 @@ class _Reader:
             "target": _target(command, context),
         }
         document["name"] = context.name or self._make_name(command, document)
+        if self._labels:
+            document["labels"] = dict(self._labels)
         JobDocument.parse(document)
         if document["name"] in self._taken:
             raise _RefusedError(f"another line has the name {document['name']!r} already")

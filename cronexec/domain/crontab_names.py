@@ -36,9 +36,13 @@ _UNFIT = re.compile(r"[^a-z0-9]+")
 
 
 def name_of(command: str, prefix: str) -> str:
-    """Return a valid name for a job that runs `command`: `prefix-backup-sh`."""
-    name = "-".join(part for part in (_slug(prefix), _slug(_program(command)) or "job") if part)
-    return name[:_LONGEST].rstrip("-")
+    """Return a name for a job that runs `command`: `prefix-backup-sh`.
+
+    `prefix` stands as it is, with a `-` after it unless it ends in one of `. _ -`; the name is valid where
+    the prefix may begin one.
+    """
+    joint = "-" if prefix and prefix[-1] not in "._-" else ""
+    return f"{prefix}{joint}{_slug(_program(command)) or 'job'}"[:_LONGEST].rstrip("-")
 
 
 def _slug(text: str) -> str:

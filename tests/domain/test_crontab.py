@@ -248,8 +248,22 @@ NAMES = [
 
 @pytest.mark.parametrize(("command", "name"), NAMES)
 def test_a_name_is_the_program_that_does_the_work(command: str, name: str) -> None:
-    assert name_of(command, "Host 1") == f"host-1-{name}"
+    assert name_of(command, "host-1") == f"host-1-{name}"
     assert name_of(command, "") == name
+
+
+@pytest.mark.parametrize(
+    ("prefix", "name"),
+    [
+        ("web1", "web1-run"),
+        ("web1-", "web1-run"),
+        ("web1.", "web1.run"),
+        ("a_b", "a_b-run"),
+        ("a__", "a__run"),
+    ],
+)
+def test_a_prefix_stands_as_it_is_given(prefix: str, name: str) -> None:
+    assert name_of("/bin/run", prefix) == name
 
 
 def test_names_are_unique_fit_and_the_same_each_time() -> None:

@@ -481,8 +481,8 @@ def shell(**fields: Any) -> dict[str, Any]:
             "target.url: the placeholder {{ slto }} is not known; %s; did you mean {{ slot }}?",
         ),
         (
-            webhook(headers={"X-A": "{{ param.x }}"}),
-            "target.headers.X-A: the placeholder {{ param.x }} is not known; %s; did you mean {{ params.x }}?",
+            webhook(headers={"X": "{{ param.x }}"}),
+            "target.headers.X: the placeholder {{ param.x }} is not known; %s; did you mean {{ params.x }}?",
         ),
         (
             webhook(body={"a": ["x", {"b": "{{ job.name }}"}]}),
