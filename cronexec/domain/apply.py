@@ -326,8 +326,12 @@ def _closes(job: Job, at: datetime) -> tuple[CloseRange, ...]:
 
 
 def _cancelled(name: str, reason: str, situation: Situation) -> tuple[Settle, ...]:
-    """Cancel the job's queued runs; those that started meanwhile do not match, and go on."""
-    return tuple(_settle(run, reason, situation.at) for run in situation.unsettled(name))
+    """Cancel the job's queued runs; those that started meanwhile do not match, and go on.
+
+    One that is known to run elsewhere keeps its place: its end, not this command, lets the next run start.
+    """
+    queued = (run for run in situation.unsettled(name) if run.state is RunState.QUEUED)
+    return tuple(_settle(run, reason, situation.at) for run in queued)
 
 
 def _settle(run: Run, reason: str, at: datetime) -> Settle:
