@@ -27,6 +27,7 @@ from cronexec.errors import UnreachableError
 
 SERVICE = "broker"
 TLS_PORT = 5671
+NOT_FOUND = 404
 CODE_IN_TEXT = re.compile(r"ConnectionClosedByBroker: \((?P<code>\d+)\) '(?P<text>.*)'")
 
 

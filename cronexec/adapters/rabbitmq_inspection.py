@@ -9,8 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cronexec.adapters.amqp import AmqpConnection, Declared
-from cronexec.adapters.amqp_problems import AmqpError, ChannelClosedError, connection_lost, explain_refused
-from cronexec.adapters.rabbitmq import NOT_FOUND, RabbitMQ
+from cronexec.adapters.amqp_problems import (
+    NOT_FOUND,
+    AmqpError,
+    ChannelClosedError,
+    connection_lost,
+    explain_refused,
+)
+from cronexec.adapters.rabbitmq import RabbitMQ
 from cronexec.adapters.rabbitmq_topology import (
     DIFFERENCES_AT_MOST,
     DIFFERS,

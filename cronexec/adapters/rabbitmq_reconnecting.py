@@ -61,6 +61,11 @@ class ReconnectingConnection:
                 self._channels[purpose] = channel
             return channel
 
+    def drop(self) -> None:
+        """Close what is open without a word: it does not answer. The next use opens another."""
+        if self._connection is not None:
+            self._connection.abort()
+
     async def close(self) -> None:
         self._is_closed = True
         if self._connection is not None:

@@ -21,7 +21,7 @@ from cronexec.adapters.rabbitmq import RabbitMQ
 from cronexec.adapters.rabbitmq_topology import Topology
 from cronexec.dev.servers import Servers
 from cronexec.errors import NotYetAppliedError, SettingsError, UnreachableError
-from cronexec.ports import BatonArrived, CommandArrived, LinkEvent, LinkLost
+from cronexec.ports import BatonArrived, CommandArrived, LinkEvent, LinkLost, QueueDepth
 
 SOON = 5.0  # seconds: longer than anything takes
 ALARM_SEEN = 10.0  # seconds in which a broker notices its memory and blocks a connection
@@ -206,7 +206,7 @@ async def test_a_request_survives_the_end_of_its_connection(make: Make, ctl: Ctl
 
 
 async def _depth(broker: RabbitMQ, queue: str) -> int:
-    declared = await broker._look_up(f"{broker._topology.namespace}.{queue}")
+    declared = await broker._queues._look_up(f"{broker._topology.namespace}.{queue}")
     return declared.ready
 
 
@@ -300,6 +300,50 @@ async def test_under_a_memory_alarm_no_publish_waits_for_a_channel_without_bound
     await until(lambda: publisher.publish_baton("after", b"{}", 1), ALARM_SEEN)
 
 
+async def test_under_a_memory_alarm_looks_are_answered(make: Make, ctl: Ctl) -> None:
+    broker = make()
+    command = CommandArrived(tag=1, body=b"{}")
+    await broker.publisher().reject(command, code="unparseable", message="why", field=None)
+    await ctl("set_vm_memory_high_watermark", "0.000001")
+    try:
+        async with asyncio.timeout(ALARM_SEEN):
+            while not broker._shared.is_blocked:
+                await broker.publisher().reply("nobody", None, b"{}")
+                await asyncio.sleep(0.02)
+        async with asyncio.timeout(SOON):
+            assert (await broker.baton_depth()).consumers == 0
+            assert [each.body for each in await broker.rejected()] == [b"{}"]
+    finally:
+        await ctl("set_vm_memory_high_watermark", "0.4")
+
+
+async def test_a_look_at_a_broker_that_is_cut_off_ends_with_a_clear_error_and_the_next_works(
+    make: Make, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cronexec.adapters.rabbitmq_queues.LOOK_TIMEOUT", timedelta(seconds=0.3))
+    relay = Relay(amqp_url)
+    broker = make(await relay.start())
+    try:
+        assert (await broker.baton_depth()).ready == 0
+        relay.flowing.clear()
+        async with asyncio.timeout(SOON):
+            with pytest.raises(UnreachableError, match=r"did not say what is in .*\.baton within 0\.3 s"):
+                await broker.baton_depth()
+            with pytest.raises(UnreachableError):
+                await broker.rejected()
+        relay.flowing.set()
+        monkeypatch.undo()
+        assert (await until(lambda: _look(broker))).ready == 0
+    finally:
+        await relay.stop()
+
+
+async def _look(broker: RabbitMQ) -> QueueDepth | None:
+    with contextlib.suppress(UnreachableError):
+        return await broker.baton_depth()
+    return None
+
+
 class Relay:
     """Stands between an instance and the broker, and plays a host that is gone when told to."""
 
@@ -315,8 +359,9 @@ class Relay:
 
     async def stop(self) -> None:
         self._server.close()
-        self.flowing.set()
-        await asyncio.gather(*self._tasks)
+        for task in self._tasks:  # one side may be gone, and the other wait for it
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there = await asyncio.open_connection(self.target.hostname, self.target.port)
@@ -327,11 +372,12 @@ class Relay:
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                await self.flowing.wait()
-                writer.write(data)
-            writer.close()
-            await writer.wait_closed()
+            try:
+                while data := await reader.read(65536):
+                    await self.flowing.wait()
+                    writer.write(data)
+            finally:
+                writer.close()
 
 
 async def test_a_broker_that_does_not_answer_holds_up_a_release_for_a_second_at_most(
