@@ -79,7 +79,14 @@ class NotYetAppliedError(CronexecError):
 
 
 class TermLostError(CronexecError):
-    """This instance does not hold the term any more: a fenced write found another (epoch, seq)."""
+    """This instance does not hold the term any more: a fenced write found another (epoch, seq).
+
+    `maybe_written`: the write was sent before, and nobody knows whether it was applied while the term lasted.
+    """
+
+    def __init__(self, message: str, *, maybe_written: bool = False) -> None:
+        super().__init__(message)
+        self.maybe_written = maybe_written
 
 
 class UnclearCommitError(CronexecError):

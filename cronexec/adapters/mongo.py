@@ -61,7 +61,7 @@ class MongoStore:
         self.store = Store(
             terms=MongoTermStore(self._client, collections, clock=self.clock, writer=self._writer),
             jobs=MongoJobStore(collections),
-            runs=MongoRunStore(collections, retention=retention),
+            runs=MongoRunStore(collections, retention=retention, settled=self._writer.settled),
             commands=MongoCommandStore(collections),
             instances=MongoInstanceStore(collections),
         )

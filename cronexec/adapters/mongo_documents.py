@@ -14,6 +14,7 @@ empty is left out. Four fields are the store's own:
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from cronexec.domain.job import Job, JobDocument, JobVersion, Pause
@@ -72,11 +73,16 @@ def run_document(run: Run, retention: timedelta) -> Document:
 def _execution_fields(run: Run) -> Document:
     """Return what an entry has once it was executed; a new one has none of it."""
     fields = {
-        "executor": run.executor and asdict(run.executor),
+        "executor": run.executor and _executor_document(run.executor),
         "progress": run.progress and progress_document(run.progress),
         "outcome": run.outcome and outcome_document(run.outcome),
     }
     return _without_empty(fields)
+
+
+@lru_cache(maxsize=16)
+def _executor_document(executor: Executor) -> Document:
+    return asdict(executor)
 
 
 def run_from(fields: Mapping[str, Any]) -> Run:
@@ -213,7 +219,6 @@ def command_document(command: AppliedCommand, retention: timedelta) -> Document:
         "epoch": command.epoch,
         "issued_by": command.issued_by,
         "user": command.user,
-        "digest": command.digest,
         "expire_at": command.received_at + retention,
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -6,7 +6,7 @@ lost: a start finds its own token, a finish its own outcome. A start that was ne
 its runs have been given back already: giving back therefore burns the token, on queued runs too.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -31,8 +31,11 @@ QUEUED, RUNNING = RunState.QUEUED.value, RunState.RUNNING.value
 class MongoRunStore:
     """Implements `ports.RunStore`."""
 
-    def __init__(self, collections: Collections, *, retention: timedelta) -> None:
+    def __init__(
+        self, collections: Collections, *, retention: timedelta, settled: Callable[[], Awaitable[None]]
+    ) -> None:
         self._runs = collections.runs
+        self._settled = settled  # waits for fenced writes whose callers are gone
         self._retention = retention
 
     async def unsettled(self) -> list[Run]:
@@ -57,6 +60,7 @@ class MongoRunStore:
         ours = {"_id": {"$in": list(run_ids)}, "$or": [{"state": QUEUED}, {"state": RUNNING, "token": token}]}
         fields = {"state": QUEUED, "returned": token}
         forgotten = {"token": "", "executor": "", "started_at": "", "progress": ""}
+        await self._settled()
         with driver_errors():
             await self._runs.update_many(ours, {"$set": fields, "$unset": forgotten})
 

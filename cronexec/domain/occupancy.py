@@ -50,6 +50,10 @@ class Occupancy:
             return Places()
         return Places(active=len(line.active), live=len(line.live), catch_up=len(line.catch_up))
 
+    def is_free(self, job: str) -> bool:
+        """Whether no run of the job is active."""
+        return job not in self._lines
+
     def enter(self, run: Run, overlap: Overlap) -> bool:
         """Take a claimed run in. Returns whether it may start now; otherwise a later `settle` releases it."""
         line = self._line_of(run)

@@ -39,7 +39,7 @@ class Committer:
         asked_before = False
         while True:
             if not self._guard.holds():
-                raise TermLostError(f"the term is over: {self._guard.reason}")
+                raise TermLostError(f"the term is over: {self._guard.reason}", maybe_written=asked_before)
             started_at = self._clock.monotonic()
             try:
                 self.term = await self._terms.commit(self.term, batch)
@@ -60,6 +60,7 @@ class Committer:
                     await asyncio.sleep(backoff.next())
                     continue
                 if isinstance(error, TermLostError):
+                    error.maybe_written = asked_before
                     self._guard.end(f"fenced: {error}")
                 raise
             else:
@@ -83,4 +84,4 @@ class Committer:
             )
             return True
         self._guard.end("fenced: another epoch")
-        raise TermLostError("another instance has begun a term")
+        raise TermLostError("another instance has begun a term", maybe_written=True)

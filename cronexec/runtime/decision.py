@@ -4,7 +4,7 @@ It is made once and may be written several times: after an unclear commit as it 
 what was refused. So everything in it is a value, and nothing of it has been acted upon before the commit.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -14,8 +14,8 @@ from cronexec.domain.ledger import Settle
 from cronexec.domain.plan import Due
 from cronexec.domain.run import Run, RunState
 from cronexec.ports import AppliedCommand, Batch
-from cronexec.runtime.dispatcher import Ready
 from cronexec.runtime.inbox import Received
+from cronexec.runtime.ready import Ready, Reserved
 
 
 @dataclass(kw_only=True)
@@ -24,7 +24,7 @@ class Decision:
 
     `entries` are by id, with the version of the job that each was claimed with in `documents`. `planned`: the
     jobs whose slots came due, and `due` those of them that are decided to the end. `returned`: ids of runs
-    that came back unstarted, to be adopted.
+    that came back unstarted, to be adopted. `reserved`: the entries that start with this very write.
     """
 
     until: datetime
@@ -39,6 +39,8 @@ class Decision:
     records: list[AppliedCommand] = field(default_factory=list)
     settles: Sequence[Settle] = ()
     returned: Sequence[str] = ()
+    reasons: Mapping[str, str | None] = field(default_factory=dict)
+    reserved: Reserved | None = None
 
     def claim(self, entry: Run, document: JobDocument) -> None:
         """Add an entry of the job that `document` is a version of."""
@@ -81,9 +83,29 @@ class Decision:
             settles=[*self.settles, *(settle for effect in effects for settle in effect.settles)],
             closes=[close for effect in effects for close in effect.closes],
             cancels={run_id: who for effect in effects for run_id, who in effect.cancels.items()},
+            reasons=self.reasons,
             commands=self.records,
             adopt=bool(self.returned),
         )
+
+    def reserve(self, reserved: Reserved) -> None:
+        """Have the write start these runs besides claiming them: there are places for them."""
+        self.reserved = reserved
+        for item in reserved.items:
+            self.entries[item.run.id] = reserved.started(item.run)
+
+    def unreserve(self) -> Reserved | None:
+        """Only claim what should have started with this write; returns what that was."""
+        reserved, self.reserved = self.reserved, None
+        if reserved is not None:
+            self.entries |= {item.run.id: item.run for item in reserved.items if item.run.id in self.entries}
+        return reserved
+
+    def settled_by_commands(self) -> set[str]:
+        """Return the runs that commands of this decision settle, or ask to end."""
+        settles = (settle.run_id for _, effects in self.effects for settle in effects.settles)
+        cancels = (run_id for _, effects in self.effects for run_id in effects.cancels)
+        return {*settles, *cancels}
 
     def queued(self) -> list[Ready]:
         """Return the claimed runs, live slots before those of a catch-up."""

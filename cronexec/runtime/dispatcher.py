@@ -6,19 +6,21 @@ compare-and-set for a group no larger than what can begin at once, committed by 
 begins. When its answer is lost it is asked again (the group's token makes that idempotent); when the term has
 ended by the time it is answered, the runs are given back, because nothing of them has begun.
 
-Places are limited for each pool (threads, coroutines, processes, connections); runs beyond them wait, live
-slots before catch-ups. Catch-ups are let out at a pace besides (`runtime.pace`): they must not be a flood.
+Where a run can begin as soon as it is claimed, the claim itself is written as its start, and one commit does
+for two: `reserve` keeps places for such runs while the claim is written, `begin_reserved` or `let_go` tells
+how that ended.
+
+Runs wait for places (`runtime.ready`), and catch-ups for the pace at which they are let out (`runtime.pace`):
+they must not be a flood.
 """
 
 import asyncio
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
-from cronexec.domain.job import JobDocument
 from cronexec.domain.run import Executor, Outcome, Run, RunState
 from cronexec.errors import CronexecError
 from cronexec.log import Log
@@ -26,47 +28,15 @@ from cronexec.ports import Clock, Finish, RunStore, Start, Targets
 from cronexec.runtime.attempt import Attempt
 from cronexec.runtime.guard import TermGuard
 from cronexec.runtime.pace import Pace
+from cronexec.runtime.ready import Pool, Ready, Reserved
 from cronexec.runtime.recorder import Recorder
 from cronexec.runtime.service import Backoff, Breather, Wake
 
 MOST_AT_ONCE = 500
+MOST_RESERVED = 1_000
 FEW = 64  # not worth a write of their own while another start is under way and more wait for places
 STARTS_IN_FLIGHT = 2
 SHORTEST_PAUSE = 0.01
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ready:
-    """A run that may start, with the version of the job that it was claimed with."""
-
-    run: Run
-    document: JobDocument
-
-
-@dataclass(slots=True)
-class _Pool:
-    places: int
-    taken: int = 0
-    live: deque[Ready] = field(default_factory=deque)
-    catch_up: deque[Ready] = field(default_factory=deque)
-
-    def waiting(self, catch_ups: int) -> int:
-        """How many runs wait for a place or their start, when so many catch-ups may start."""
-        return len(self.live) + min(len(self.catch_up), catch_ups)
-
-    def startable(self, catch_ups: int) -> int:
-        """How many runs wait for nothing but their start."""
-        return min(self.places - self.taken, self.waiting(catch_ups))
-
-    def take(self, most: int, catch_ups: int) -> list[Ready]:
-        """Take runs for which there are places, and occupy these: live ones before catch-ups."""
-        count = max(0, min(most, self.startable(catch_ups)))
-        live = min(count, len(self.live))
-        self.taken += count
-        return [
-            *(self.live.popleft() for _ in range(live)),
-            *(self.catch_up.popleft() for _ in range(count - live)),
-        ]
 
 
 class Dispatcher:
@@ -93,8 +63,9 @@ class Dispatcher:
         self._may_start = may_start
         self._log = log
         self._pace = pace
-        self._pools = {name: _Pool(places=most) for name, most in places.items()}
+        self._pools = {name: Pool(places=most) for name, most in places.items()}
         self._guard: TermGuard | None = None
+        self.most_reserved = MOST_RESERVED
         self.on_refused: Callable[[Run], None] = lambda _: None
         self._running: dict[str, Attempt] = {}
         self._starting: set[str] = set()
@@ -114,6 +85,42 @@ class Dispatcher:
             pool = self._pools[self._targets.pool_of(item.document.target)]
             (pool.catch_up if item.run.catch_up else pool.live).append(item)
         self._wake.set()
+
+    def reserve(self, claimed: Iterable[Ready], guard: TermGuard) -> Reserved | None:
+        """Keep places for live runs that are about to be claimed, as far as there are any.
+
+        What is reserved begins no target before `begin_reserved`.
+        """
+        if not guard.holds() or not self._may_start():
+            return None
+        items: list[Ready] = []
+        for item in claimed:
+            pool = self._pools[self._targets.pool_of(item.document.target)]
+            if len(items) < self.most_reserved and pool.taken < pool.places and not pool.live:
+                pool.taken += 1
+                items.append(item)
+        if not items:
+            return None
+        self._guard = guard
+        self._starting.update(item.run.id for item in items)
+        start = Start(token=uuid.uuid4().hex, executor=self._executor, at=self._clock.now())
+        return Reserved(items=items, start=start, guard=guard)
+
+    def begin_reserved(self, reserved: Reserved) -> None:
+        """Begin reserved runs: their claim, and with it their start, is committed."""
+        self._spawn(self._begin_or_give_back(deque(reserved.items), reserved.start.token, reserved.guard))
+
+    def let_go(self, reserved: Reserved, *, maybe_written: bool) -> None:
+        """Free the places of runs whose claim was not written as their start.
+
+        `maybe_written`: nobody knows whether it was; they are given back, in case.
+        """
+        if maybe_written:
+            self._spawn(self._give_back(reserved.items, reserved.start.token, reserved.guard))
+            return
+        for item in reserved.items:
+            self._starting.discard(item.run.id)
+            self._release_place(item)
 
     def withdraw(self, run_ids: Iterable[str]) -> set[str]:
         """Drop queued runs. Returns the ids of those that were here and had not begun to start."""
@@ -247,11 +254,9 @@ class Dispatcher:
         for item in group:
             if item.run.id not in moved:
                 self._refused(item, guard)
-        begun = deque(item for item in group if item.run.id in moved)
         if guard is not None:
-            await self._begin(begun, token, guard)
-        if begun:
-            await self._give_back(begun, token, guard)
+            started = deque(item for item in group if item.run.id in moved)
+            await self._begin_or_give_back(started, token, guard)
 
     def _refused(self, item: Ready, guard: TermGuard | None) -> None:
         """Let go of a run that the ledger did not let start: settled, adopted elsewhere, running already."""
@@ -283,7 +288,12 @@ class Dispatcher:
                 self._log.warning("run.start_refused", runs=[run.id for run in runs if run.id not in moved])
             return moved
 
-    async def _give_back(self, group: Iterable[Ready], token: str, guard: TermGuard | None) -> None:
+    async def _begin_or_give_back(self, group: deque[Ready], token: str, guard: TermGuard) -> None:
+        await self._begin(group, token, guard)
+        if group:
+            await self._give_back(group, token, guard)
+
+    async def _give_back(self, group: Iterable[Ready], token: str, guard: TermGuard) -> None:
         """Return runs whose target never began, until the database has taken them back."""
         backoff = Backoff()
         for item in group:

@@ -25,11 +25,12 @@ from cronexec.runtime.baton import BatonKeeper
 from cronexec.runtime.commands import Commands
 from cronexec.runtime.committer import Committer
 from cronexec.runtime.context import Context
-from cronexec.runtime.dispatcher import Dispatcher, Ready
+from cronexec.runtime.dispatcher import Dispatcher
 from cronexec.runtime.guard import TermGuard
 from cronexec.runtime.heartbeats import Heartbeats
 from cronexec.runtime.inbox import Inbox
 from cronexec.runtime.jobs import JobTable
+from cronexec.runtime.ready import Ready
 from cronexec.runtime.reaper import Reaper
 from cronexec.runtime.recorder import Recorder
 from cronexec.runtime.scheduler import Scheduler

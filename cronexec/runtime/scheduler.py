@@ -7,8 +7,8 @@ wait (next slot | a command | something settled | one second)
   └▶ complete the plan ─▶ decide: slots up to `until`, then commands ─▶ one fenced write ─▶ start, ack, reply
 ```
 
-- Nothing starts before its claim is committed by a majority. What arrives while a write is in flight travels
-  together in the next.
+- Nothing starts before its claim is committed by a majority. What can begin at once is claimed as started:
+  one commit, not two. What arrives while a write is in flight travels together in the next.
 - Slots are decided before commands, so that a changed job's old version has accounted for everything up to
   the change (I1).
 - A large catch-up is cut into several writes (`runtime.claims`), with no job change in between. The watermark
@@ -19,10 +19,11 @@ wait (next slot | a command | something settled | one second)
 - An idle holder commits once a second: its `seq` is the sign of life that standbys watch.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
+from cronexec.domain.job import Overlap
 from cronexec.domain.ledger import Claiming, Settle
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.plan import Due
@@ -35,9 +36,10 @@ from cronexec.runtime.commands import Commands
 from cronexec.runtime.committer import Committer
 from cronexec.runtime.culprits import Culprits
 from cronexec.runtime.decision import Decision
-from cronexec.runtime.dispatcher import Dispatcher, Ready
+from cronexec.runtime.dispatcher import Dispatcher
 from cronexec.runtime.guard import TermGuard
 from cronexec.runtime.jobs import JobTable
+from cronexec.runtime.ready import Ready
 from cronexec.runtime.service import Breather, Wake
 from cronexec.runtime.stranded import Stranded
 
@@ -126,7 +128,8 @@ class Scheduler:
                 decision.watermark = max(self._committer.term.watermark, undecided_at - SECOND)
             else:
                 await self._commands.apply_to(decision)
-            await self._write(decision)
+            self._reserve(decision)
+            await self._write_or_let_go(decision)
             claims.leave_out(decision.jobs)
             if not undecided_at:
                 return
@@ -145,7 +148,42 @@ class Scheduler:
             revision=self._committer.term.revision,
             settles=tuple(settles),
             returned=returned,
+            reasons=self._stranded.reasons(),
         )
+
+    def _reserve(self, decision: Decision) -> None:
+        """Have live runs that nothing holds back start with their claim: one commit less to wait for."""
+        reserved = self._dispatcher.reserve(self._startable(decision), self._guard)
+        if reserved is not None:
+            decision.reserve(reserved)
+
+    def _startable(self, decision: Decision) -> Iterator[Ready]:
+        settled = decision.settled_by_commands()
+        seen: set[str] = set()
+        for item in decision.queued():
+            run = item.run
+            if run.catch_up:
+                return  # these are let out at a pace, and come last
+            if item.document.overlap is not Overlap.ALLOW:
+                if run.job in seen or not self._occupancy.is_free(run.job):
+                    continue
+                seen.add(run.job)
+            if run.id not in settled and self._stranded.why(item.document) is None:
+                yield item
+
+    async def _write_or_let_go(self, decision: Decision) -> None:
+        try:
+            await self._write(decision)
+        except BaseException as error:
+            if (reserved := decision.unreserve()) is not None:
+                unknown = not isinstance(error, TermLostError) or error.maybe_written
+                self._dispatcher.let_go(reserved, maybe_written=unknown)
+            raise
+
+    def _only_claim(self, decision: Decision) -> None:
+        """After a refusal: what could have started with this write starts in one of its own."""
+        if (reserved := decision.unreserve()) is not None:
+            self._dispatcher.let_go(reserved, maybe_written=False)
 
     async def _write(self, decision: Decision) -> None:
         """Write the decision, without what the database says is there already or will never take."""
@@ -153,9 +191,11 @@ class Scheduler:
             try:
                 await self._committer.commit(decision.batch())
             except DuplicateEntryError as error:
+                self._only_claim(decision)
                 self._log.error("run.already_claimed", runs=error.run_ids[:10], count=len(error.run_ids))
                 decision.drop_entries(error.run_ids)
             except UnwritableError as error:
+                self._only_claim(decision)
                 if not decision.effects:
                     await Culprits(decision, committer=self._committer, log=self._log).write()
                     break
@@ -170,6 +210,11 @@ class Scheduler:
             self._table.put(job, after=decision.until)
             self._table.revision = max(self._table.revision, job.revision)
         self._table.plan.resume(decision.due, after=decision.until)
+        if decision.reserved is not None:
+            for item in decision.reserved.items:
+                self._occupancy.occupy(item.run)
+            self._dispatcher.begin_reserved(decision.reserved)
+            decision.reserved = None
         await self.take_over(decision.queued())
         for _, effects in decision.effects:
             self._drop_cancelled(effects.settles)
@@ -193,7 +238,7 @@ class Scheduler:
         """Take queued runs in: those that nothing holds back start, the others wait in their job's line."""
         ready: list[Ready] = []
         breather = Breather(self._clock.monotonic)
-        for item in queued:
+        for item in map(self._stranded.note, queued):
             self._unsettled[item.run.id] = item
             if self._occupancy.enter(item.run, item.document.overlap):
                 ready.append(item)

@@ -2,11 +2,13 @@
 
 They wait, visibly (`queued reason=target_unavailable`), for a holder that can, or until this one can; after
 the job's misfire grace, counted from when they might have started here, they fail. An operator is warned the
-first time a job is found so.
+first time a job is found so. What was claimed for a slot says so from the start; triggered and adopted runs
+with the next fenced write.
 """
 
 import heapq
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from cronexec.domain.job import JobDocument
@@ -14,7 +16,7 @@ from cronexec.domain.ledger import Settle
 from cronexec.domain.run import Outcome, RunState
 from cronexec.log import Log
 from cronexec.ports import Targets
-from cronexec.runtime.dispatcher import Ready
+from cronexec.runtime.ready import Ready
 
 REASON = "target_unavailable"
 LOOK_INTERVAL = timedelta(seconds=1)
@@ -29,6 +31,7 @@ class Stranded:
         self._waiting: dict[str, Ready] = {}
         self._deadlines: list[tuple[datetime, str]] = []
         self._warned: set[str] = set()
+        self._reasons: dict[str, str | None] = {}
         self._next_look_at = datetime.min.replace(tzinfo=UTC)
 
     def why(self, document: JobDocument) -> str | None:
@@ -40,6 +43,23 @@ class Stranded:
             self._warned.add(document.name)
             self._log.warning("job.target_unavailable", job=document.name, why=problem)
         return REASON
+
+    def note(self, item: Ready) -> Ready:
+        """Return a queued run as it waits under this term; `reasons` has it where the ledger differs.
+
+        However it came to be: claimed, triggered, given back, or adopted from a holder that could, or could
+        not, execute it.
+        """
+        why = self.why(item.document)
+        if why == item.run.reason:
+            return item
+        self._reasons[item.run.id] = why
+        return replace(item, run=replace(item.run, reason=why))
+
+    def reasons(self) -> dict[str, str | None]:
+        """Take out what the next fenced write is to say of waiting runs."""
+        taken, self._reasons = self._reasons, {}
+        return taken
 
     def keep(self, item: Ready, now: datetime) -> bool:
         """Take a run that cannot be executed here, now that it might start.

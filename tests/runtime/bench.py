@@ -192,6 +192,10 @@ class Member:
         assert holder is not None
         holder.guard.end(reason)
 
+    def starts_apart(self) -> None:
+        """Have runs start in writes of their own, as those do for which there was no place when claimed."""
+        self.instance.dispatcher.most_reserved = 0
+
     async def holding(self, within: float = 60.0) -> None:
         """Wait until this instance holds and has made its first write of all parts."""
         await until(lambda: self.term is not None, lambda: self.events[-5:], within)

@@ -6,7 +6,7 @@ import pytest
 from bench import Bench, at, document, pass_time, slot_id
 from faults import fails
 
-from cronexec.domain.run import Run, RunState
+from cronexec.domain.run import UNSETTLED, Run, RunState
 from cronexec.errors import UnwritableError
 from cronexec.ports import Batch
 
@@ -27,7 +27,7 @@ def refuse(bench: Bench, which: Callable[[Run], bool]) -> None:
 
 
 def cursed_run(entry: Run) -> bool:
-    return entry.job == "cursed" and entry.state is RunState.QUEUED
+    return entry.job == "cursed" and entry.state in UNSETTLED
 
 
 async def test_a_job_whose_entries_are_refused_is_parked_and_the_others_run(bench: Bench) -> None:

@@ -23,6 +23,7 @@ TWENTY = slot_id("backup", 20)
 
 async def backing_up(bench: Bench, **fields: Any) -> Member:
     anna = await bench.holder("anna")
+    anna.starts_apart()
     await bench.put(document("backup", **fields))
     return anna
 
@@ -126,6 +127,7 @@ async def test_a_start_that_stays_unclear_until_the_term_is_over_is_given_back(b
 
 async def test_what_the_ledger_refuses_to_start_does_not_start_and_keeps_no_place(bench: Bench) -> None:
     anna = await bench.holder("anna", max_running_handlers=1)
+    anna.starts_apart()
     await bench.put(document("backup"))
     held = anna.faults.hold("runs.start")
     await held.arrived()

@@ -118,6 +118,7 @@ async def test_stopping_waits_for_starts_on_their_way_and_gives_them_back(
     bench: Bench,
 ) -> None:
     anna = await bench.holder("anna")
+    anna.starts_apart()
     await bench.put(document("backup"))
     held = anna.faults.hold("runs.start", done_first=True)
     await held.arrived()

@@ -123,6 +123,7 @@ async def test_the_outcome_of_an_instance_that_was_only_cut_off_replaces_abandon
 
 async def test_a_run_that_its_instance_gives_back_is_adopted_by_the_holder(bench: Bench) -> None:
     anna = await bench.holder("anna")
+    anna.starts_apart()
     bert = bench.start("bert")
     await bench.put(document("long"))
     held = anna.faults.hold("runs.start", done_first=True)

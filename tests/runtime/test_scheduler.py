@@ -28,7 +28,7 @@ async def test_a_run_starts_only_after_the_answer_to_the_commit_of_its_claim(ben
     await bench.put(document("backup"))
     held = anna.faults.hold("terms.commit", claims, done_first=True)
     await held.arrived()
-    assert bench.state(TEN) is RunState.QUEUED  # written, but this is not known
+    assert bench.state(TEN) is RunState.RUNNING  # written, but this is not known
     await pass_time(3)
     assert bench.begun() == []
     held.release()
@@ -518,6 +518,7 @@ async def test_a_queued_run_that_is_cancelled_never_starts_and_the_next_one_does
 
 async def test_a_queued_run_that_starts_while_its_cancel_is_written_is_ended(bench: Bench) -> None:
     anna = await bench.holder()
+    anna.starts_apart()
     await bench.put(document("backup"))
     anna.targets.held.add("backup")
     start = anna.faults.hold("runs.start")
@@ -555,6 +556,7 @@ async def test_an_idle_holder_writes_once_a_second(bench: Bench) -> None:
 
 async def test_a_read_that_fails_after_a_run_came_back_costs_no_term(bench: Bench) -> None:
     anna = await bench.holder("anna")
+    anna.starts_apart()
     await bench.put(document("backup"))
     start = anna.faults.hold("runs.start", done_first=True, error=away())
     await start.arrived()
