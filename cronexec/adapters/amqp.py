@@ -224,8 +224,9 @@ class AmqpChannel:
         message: Message | None = await self.answer(answer)
         return message
 
-    def ack(self, tag: int) -> None:
-        self._send(self._inner.basic_ack, tag)
+    def ack(self, tag: int, *, and_before: bool = False) -> None:
+        """Acknowledge a delivery, with `and_before` every unacked one of this channel up to it."""
+        self._send(self._inner.basic_ack, tag, multiple=and_before)
 
     def requeue_all(self) -> None:
         """Give everything unacked on this channel back to its queue."""

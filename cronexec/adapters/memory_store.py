@@ -269,7 +269,7 @@ class MemoryCommandStore:
     async def replies(self, command_ids: Sequence[str]) -> dict[str, RecordedReply]:
         await self._database.reach()
         known = [self._database.commands[each] for each in command_ids if each in self._database.commands]
-        return {each.id: RecordedReply(reply=each.reply, digest=each.digest) for each in known}
+        return {each.id: RecordedReply(reply=each.reply, document=each.document) for each in known}
 
     async def list(self, limit: int = 50) -> list[AppliedCommand]:
         await self._database.reach()

@@ -18,9 +18,9 @@ class MongoCommandStore:
 
     async def replies(self, command_ids: Sequence[str]) -> dict[str, RecordedReply]:
         with driver_errors():
-            known = self._commands.find({"_id": {"$in": list(command_ids)}}, {"reply": 1, "digest": 1})
+            known = self._commands.find({"_id": {"$in": list(command_ids)}}, {"reply": 1, "document": 1})
             return {
-                fields["_id"]: RecordedReply(reply=fields["reply"], digest=fields.get("digest"))
+                fields["_id"]: RecordedReply(reply=fields["reply"], document=fields["document"])
                 async for fields in known
             }
 

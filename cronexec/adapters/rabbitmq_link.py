@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import takewhile
 
 from cronexec.adapters.amqp import AmqpChannel, AmqpConnection, Message
 from cronexec.adapters.amqp_problems import AmqpError
@@ -21,7 +22,7 @@ from cronexec.adapters.rabbitmq_topology import Topology
 from cronexec.ports import BatonArrived, CommandArrived, LinkEvent
 
 BATON_PREFETCH = 8
-COMMAND_PREFETCH = 256
+COMMAND_PREFETCH = 512  # twice what one write takes: while it is under way, the next ones arrive
 RELEASE_TIMEOUT = timedelta(seconds=1)
 
 
@@ -37,6 +38,7 @@ class RabbitmqLink:
         self._baton = baton
         self._commands = commands
         self._consumers: list[str] = []
+        self._unacked = Unacked()
         for ended in (connection.closed, baton.closed, commands.closed):
             ended.add_done_callback(lambda future: self._lose(str(future.result())))
 
@@ -60,10 +62,15 @@ class RabbitmqLink:
             await self._consume(self._commands, self._topology.commands, COMMAND_PREFETCH)
 
     def ack_baton(self, tag: int) -> None:
-        self._ack(self._baton, [tag])
+        self._ack(self._baton, tag)
 
     def ack_commands(self, tags: Sequence[int]) -> None:
-        self._ack(self._commands, tags)
+        """See the port. The commands of one write take one frame; each alone costs the broker a log entry."""
+        before, others = self._unacked.take(tags)
+        if before is not None:
+            self._ack(self._commands, before, and_before=True)
+        for tag in others:
+            self._ack(self._commands, tag)
 
     async def release(self) -> None:
         """Give everything back: cancel, then nack (which would return to ourselves before), then close.
@@ -108,12 +115,11 @@ class RabbitmqLink:
             self._connection.abort()
         await self._connection.close(RELEASE_TIMEOUT / 4)
 
-    def _ack(self, channel: AmqpChannel, tags: Sequence[int]) -> None:
+    def _ack(self, channel: AmqpChannel, tag: int, *, and_before: bool = False) -> None:
         if self._events.lost:
             return
         with contextlib.suppress(AmqpError):  # the loss is an event already
-            for tag in tags:
-                channel.ack(tag)
+            channel.ack(tag, and_before=and_before)
 
     def _lose(self, reason: str) -> None:
         if self._events.lose(reason):
@@ -125,6 +131,7 @@ class RabbitmqLink:
         )
 
     def _command_arrived(self, message: Message) -> None:
+        self._unacked.add(message.tag)
         self._events.put(
             CommandArrived(
                 tag=message.tag,
@@ -136,3 +143,24 @@ class RabbitmqLink:
                 headers=message.headers,
             )
         )
+
+
+class Unacked:
+    """The deliveries of one channel that are not acknowledged, in their order."""
+
+    def __init__(self) -> None:
+        self._tags: dict[int, None] = {}
+
+    def add(self, tag: int) -> None:
+        self._tags[tag] = None
+
+    def take(self, tags: Sequence[int]) -> tuple[int | None, list[int]]:
+        """Take `tags` out: the last of those that nothing else precedes, if any, and the rest one by one.
+
+        Tags that are not unacknowledged are left out: the broker closes the channel for them.
+        """
+        wanted = self._tags.keys() & set(tags)
+        leading = list(takewhile(wanted.__contains__, self._tags))
+        for tag in wanted:
+            del self._tags[tag]
+        return (leading[-1] if leading else None), sorted(wanted.difference(leading))

@@ -4,16 +4,14 @@ A command is `{"schema": 1, "id": "…", "type": "job.put", …}`. The id is the
 happen once; a reply is `{"id", "ok": true, "result": {…}}` or `{"id", "ok": false, "error": {"code",
 "message", "field"}}`.
 
-An id stands for one content: `content_digest` tells whether a known id came with the same. It is made of the
-fields as they were sent, not of what this release makes of them: the same message read by another release has
-the same digest.
+An id stands for one content: `same_content` tells whether a known id came with that again. It looks at the
+fields as they were sent, not at what this release makes of them: another release says the same.
 
 A body comes from outside and may be anything: it is bounded in size before it is read and in depth while it
 is, its numbers are finite, its keys unique. A command of a newer schema is told apart before anything else is
 judged, because a newer holder will understand it.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -24,14 +22,13 @@ from pydantic import AfterValidator, Field, StrictBool, StrictInt, TypeAdapter, 
 
 from cronexec.domain.document_schema import publish_schema
 from cronexec.domain.job import JobDocument, JobName
-from cronexec.domain.json_values import JsonObject
+from cronexec.domain.json_values import JsonObject, canonical_json
 from cronexec.domain.model import DocumentModel
 from cronexec.domain.problems import expected, invalid_document, problem
 from cronexec.errors import CronexecError, FieldProblem, InvalidDocumentError
 
 SCHEMA = 1
 MAX_BODY_BYTES = 256 * 1024
-DIGEST_BYTES = 16
 
 _KEY = r"[!-~]{1,128}"
 _RUN_ID = r"[!-~]{1,300}"
@@ -193,17 +190,13 @@ def read_command(body: bytes) -> tuple[Command, dict[str, Any]]:
     return command, sent
 
 
-def content_digest(sent: Mapping[str, Any]) -> str:
-    """Return a digest of what a command asks for: equal for equal content, however its JSON is written.
+def same_content(sent: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two commands, as they were sent, ask for the same, however their JSON is written.
 
-    Blanks, escapes, the order of keys, 1.0 for 1 (some languages write no other) and a field that is null
-    make no difference, nor does who sends it.
+    The order of keys, 1.0 for 1 (some languages write no other) and a field that is null make no difference,
+    nor does who sends it; 1 and true do.
     """
-    content = {
-        name: _one_form(value) for name, value in sent.items() if value is not None and name != "issued_by"
-    }
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()
+    return canonical_json(_content(sent)) == canonical_json(_content(other))
 
 
 def command_from_fields(fields: Mapping[str, Any]) -> Command:
@@ -299,6 +292,12 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         )
         raise _no_command(f"the field {twice!r} is given twice in one object")
     return document
+
+
+def _content(sent: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _one_form(value) for name, value in sent.items() if value is not None and name != "issued_by"
+    }
 
 
 def _one_form(value: Any) -> Any:

@@ -19,8 +19,8 @@ from cronexec.domain.term import Term, TermRecord
 class AppliedCommand:
     """The audit record of a command, with the reply it got.
 
-    `user` is the AMQP user, which the broker verified. `digest` is of the content (`content_digest`); a
-    record of an earlier release has none.
+    `user` is the AMQP user, which the broker verified. `document` has the fields as they were sent: what a
+    command of the same id is compared with.
     """
 
     id: str
@@ -31,15 +31,14 @@ class AppliedCommand:
     issued_by: str | None = None
     user: str | None = None
     epoch: int = 0
-    digest: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedReply:
-    """What is looked up of a command that was applied or refused already. `digest`: as in its record."""
+    """What is looked up of a command that was applied or refused already. `document`: as in its record."""
 
     reply: Mapping[str, Any]
-    digest: str | None
+    document: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)

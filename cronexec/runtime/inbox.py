@@ -21,9 +21,9 @@ from cronexec.domain.command import (
     ErrorCode,
     NewerSchemaError,
     command_identity,
-    content_digest,
     error_reply,
     read_command,
+    same_content,
 )
 from cronexec.domain.run import Run
 from cronexec.errors import CronexecError, InvalidDocumentError
@@ -42,12 +42,11 @@ class Received:
 
     command: Command
     sent: Mapping[str, Any]
-    digest: str
     arrived: CommandArrived
 
     def repeats(self, recorded: RecordedReply) -> bool:
-        """Whether this is the recorded command again. A record of an earlier release does not tell."""
-        return recorded.digest in (None, self.digest)
+        """Whether this is the recorded command again."""
+        return same_content(self.sent, recorded.document)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +81,7 @@ class Inbox:
         """Take a message from the queue: validated before anything else looks at it."""
         try:
             command, sent = read_command(arrived.body)
-            received = Received(command=command, sent=sent, digest=content_digest(sent), arrived=arrived)
+            received = Received(command=command, sent=sent, arrived=arrived)
         except NewerSchemaError as error:
             self._keep_for_newer(arrived, error)
         except InvalidDocumentError as error:
@@ -230,7 +229,6 @@ def applied(received: Received, reply: Mapping[str, Any], *, at: Any, epoch: int
         received_at=at,
         reply=reply,
         document=received.sent,
-        digest=received.digest,
         issued_by=received.command.issued_by,
         user=received.arrived.user,
         epoch=epoch,

@@ -294,6 +294,21 @@ async def test_acked_commands_do_not_come_back(bench: Bench) -> None:
     await assert_quiet(again)
 
 
+async def test_a_command_in_hand_stays_unacked_when_those_around_it_are_acked(bench: Bench) -> None:
+    broker = bench.instance()
+    link = await broker.open_link()
+    await link.take_commands()
+    ids = await send(broker, 5)
+    tags = [(await command(link)).tag for _ in ids]
+    link.ack_commands([tags[0], tags[1], tags[3]])
+    await send(broker, 1, first=5)
+    await command(link)  # sent after the acks, so they have arrived
+    await link.close()
+    again = await broker.open_link()
+    await again.take_commands()
+    assert [(await command(again)).message_id for _ in range(3)] == [ids[2], ids[4], "c5"]
+
+
 async def answer(link: Link, broker: Broker, reply: Callable[[CommandArrived], Any]) -> None:
     """Play the holder until the link is lost."""
     await link.take_commands()

@@ -87,15 +87,12 @@ async def test_a_known_commands_reply_is_found(store: Store) -> None:
         issued_by="eve",
         user="guest",
         epoch=1,
-        digest="d1",
     )
-    refused = replace(
-        put, digest=None, id="c2", received_at=slot_at(2), reply={"ok": False}, issued_by=None, user=None
-    )
+    refused = replace(put, id="c2", received_at=slot_at(2), reply={"ok": False}, issued_by=None, user=None)
     await write(store, await begin(store), commands=[put, refused])
     assert await store.commands.replies(["c1", "c2", "c3"]) == {
-        "c1": RecordedReply(reply=put.reply, digest="d1"),
-        "c2": RecordedReply(reply=refused.reply, digest=None),
+        "c1": RecordedReply(reply=put.reply, document=put.document),
+        "c2": RecordedReply(reply=refused.reply, document=refused.document),
     }
     assert await store.commands.list() == [refused, put]
     assert await store.commands.list(limit=1) == [refused]

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -106,14 +105,6 @@ async def test_two_commands_of_one_id_and_unlike_content_that_come_at_once(bench
         False,
         None,
     )
-
-
-async def test_a_record_without_a_digest_answers_as_it_always_did(bench: Bench) -> None:
-    await bench.holder()
-    await bench.put(document("backup", LATER))
-    first = await bench.request("job.pause", id="one", name="backup")
-    bench.database.commands["one"] = replace(bench.database.commands["one"], digest=None)
-    assert await bench.request("job.delete", id="one", name="backup") == first
 
 
 async def test_an_id_that_comes_twice_at_once_is_applied_once_and_answered_twice(bench: Bench) -> None:
