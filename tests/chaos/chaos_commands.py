@@ -1,0 +1,143 @@
+"""Commands that flow all the while, sent by standbys, and each followed until it is answered.
+
+A command without an answer (its sender was killed, nobody holds, the broker is gone) is sent again with the
+same id, by whoever lives: it must be applied once all the same, and answered as the first time. Some are sent
+twice at once for the same reason. Commands about one job never overlap, and keep a distance that lets the
+checker tell their effects apart.
+"""
+
+import asyncio
+import itertools
+import random
+import time
+import uuid
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+from chaos_jobs import JobMaker
+from chaos_log import DriverLog
+from chaos_members import Answer, Member, Members
+from chaos_terms import TermWatch
+
+APART = 3.0  # seconds between two commands about one job; twice the checker's tolerance, and more
+PATIENCE = 20.0  # seconds until a command without any answer is sent again
+GARBAGE = (b"", b"{", b"[]", b'{"schema": 1, "id": "x"}', b"\xff\xfe", b'{"schema": 1, "type": "job.put"}')
+Document = dict[str, Any]
+
+
+class Sender:
+    """Sends commands by members, and knows their answers."""
+
+    def __init__(self, members: Members, terms: TermWatch, log: DriverLog, rng: random.Random) -> None:
+        self._members = members
+        self._terms = terms
+        self._log = log
+        self._rng = rng
+        self._waiting: dict[str, asyncio.Future[Answer]] = {}
+        members.on_answer = self._answered
+
+    async def send(self, command: Document, *, twice: bool = False) -> Document:
+        """Send until a reply arrives, and return that."""
+        command_id = str(uuid.UUID(int=self._rng.getrandbits(128), version=4))
+        patience = 0.2
+        while True:
+            member = await self._somebody()
+            answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            self._waiting[command_id] = answer
+            self._log.write("command.sent", id=command_id, sender=member.name, command=command)
+            member.order("send", id=command_id, command=command)
+            if twice:
+                (await self._somebody()).order("send", id=command_id, command=command)
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    found = await answer
+            except TimeoutError:
+                continue
+            if "reply" in found:
+                reply: Document = found["reply"]
+                return reply
+            await asyncio.sleep(patience)
+            patience = min(2 * patience, 2.0)
+
+    def _answered(self, answer: Answer) -> None:
+        command_id = answer["id"]
+        if "reply" in answer:
+            self._log.write("command.answered", id=command_id, reply=answer["reply"])
+        else:
+            self._log.write(
+                "command.failed", id=command_id, why=answer["failed"], confirmed=answer["confirmed"]
+            )
+        waiting = self._waiting.get(command_id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer)
+
+    async def _somebody(self) -> Member:
+        """Return a member that lives; a standby if there is one."""
+        while not (alive := list(self._members.alive())):  # noqa: ASYNC110  processes come and go
+            await asyncio.sleep(0.1)
+        standbys = [member for member in alive if member.name != self._terms.holder]
+        return self._rng.choice(standbys or alive)
+
+
+class Traffic:
+    """Changes a few jobs over and over, and triggers others."""
+
+    def __init__(self, sender: Sender, maker: JobMaker, rng: random.Random, *, stable: list[str]) -> None:
+        self._sender = sender
+        self._maker = maker
+        self._rng = rng
+        self._stable = stable
+        self._numbers = itertools.count()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, until: float, *, changing: int, rate: float) -> None:
+        """Send about `rate` commands a second until `until`; then wait for what is under way."""
+        for number in range(changing):
+            self._spawn(self._change(f"changing-{number}", until))
+        while time.time() < until:
+            await asyncio.sleep(self._rng.expovariate(rate))
+            self._spawn(self._singly())
+        await asyncio.gather(*self._tasks)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _change(self, name: str, until: float) -> None:
+        """Send one change of a job after the other."""
+        for command in self._changes(name):
+            await asyncio.sleep(APART + self._rng.expovariate(0.5))
+            if time.time() > until:
+                return
+            await self._sender.send(command, twice=self._rng.random() < 0.1)
+
+    def _changes(self, name: str) -> Iterator[Document]:
+        yield self._put(name)
+        while True:
+            kind = self._rng.choices(("put", "pause", "resume", "delete", "wrong"), (4, 3, 3, 1, 1))[0]
+            if kind == "put":
+                yield self._put(name)
+            elif kind == "wrong":
+                yield {**self._put(name), "if_version": 1_000_000}
+            else:
+                yield {"type": f"job.{kind}", "name": name}
+
+    def _put(self, name: str) -> Document:
+        return {"type": "job.put", "job": self._maker.changing(name)}
+
+    async def _singly(self) -> None:
+        """Send a command that leaves the schedule of other jobs alone."""
+        number = next(self._numbers)
+        kind = self._rng.choices(("trigger", "key", "once", "nothing"), (5, 3, 1, 1))[0]
+        name = self._rng.choice(self._stable)
+        commands: dict[str, Document] = {
+            "trigger": {"type": "job.trigger", "name": name},
+            "key": {"type": "job.trigger", "name": name, "key": f"key-{number}"},
+            "once": {"type": "job.put", "job": self._maker.once(f"once-{number}", self._instant())},
+            "nothing": {"type": "job.delete", "name": f"nothing-{number}"},
+        }
+        await self._sender.send(commands[kind], twice=self._rng.random() < 0.2)
+
+    def _instant(self) -> float:
+        return time.time() + self._rng.choice((-5.0, 1.0, 10.0))
