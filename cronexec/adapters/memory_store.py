@@ -204,6 +204,10 @@ class MemoryTermStore:
             run = database.runs.get(run_id)
             if run is not None and run.state in UNSETTLED:
                 database.runs[run_id] = replace(run, cancel_requested_by=asked_by)
+        for run_id, reason in batch.reasons.items():
+            run = database.runs.get(run_id)
+            if run is not None and run.state is RunState.QUEUED:
+                database.runs[run_id] = replace(run, reason=reason)
         database.versions |= {(version.name, version.version): version for version in batch.versions}
         database.jobs |= {job.name: job for job in batch.jobs}
         database.commands |= {command.id: command for command in batch.commands}

@@ -75,6 +75,9 @@ def _run_changes(batch: Batch, retention: timedelta) -> Iterator[Write]:
     for run_id, asked_by in batch.cancels.items():
         asked = {"$set": {"cancel_requested_by": asked_by}}
         yield UpdateOne({"_id": run_id, "unsettled": True}, asked, hint=BY_ID)
+    for run_id, reason in batch.reasons.items():
+        said: Document = {"$unset": {"reason": ""}} if reason is None else {"$set": {"reason": reason}}
+        yield UpdateOne({"_id": run_id, "state": RunState.QUEUED.value}, said, hint=BY_ID)
 
 
 def _settle(settle: Settle, retention: timedelta) -> UpdateOne:

@@ -278,6 +278,7 @@ def _has_content(batch: Batch) -> bool:
         batch.settles,
         batch.closes,
         batch.cancels,
+        batch.reasons,
         batch.commands,
     )
     return batch.adopt or any(parts)

@@ -47,7 +47,7 @@ class Batch:
 
     The store writes, in one transaction: `entries` (inserted), `versions` (inserted, or replaced: a closed
     one gets its `to_at`), `jobs` (replaced), `settles`, `closes`, `cancels` (marks: run id -> who asked),
-    `commands`; with `adopt`, all queued runs of earlier epochs get this one's. Last, on (epoch, seq) and
+    `reasons` (why queued runs wait: run id -> reason, None for nothing but their turn), `commands`; with `adopt`, all queued runs of earlier epochs get this one's. Last, on (epoch, seq) and
     `until <= $$NOW + 1 s`: the term document.
     """
 
@@ -59,6 +59,7 @@ class Batch:
     settles: Sequence[Settle] = ()
     closes: Sequence[CloseRange] = ()
     cancels: Mapping[str, str] = field(default_factory=dict)
+    reasons: Mapping[str, str | None] = field(default_factory=dict)
     commands: Sequence[AppliedCommand] = ()
     adopt: bool = False
 

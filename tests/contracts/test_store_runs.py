@@ -286,6 +286,17 @@ async def test_cancel_requests_reach_the_executor_that_runs_it(store: Store) -> 
     assert (await found(store, ended)).cancel_requested_by is None
 
 
+async def test_why_a_queued_run_waits_is_said_and_taken_back_and_nothing_of_other_runs(store: Store) -> None:
+    running, queued = entry("a"), entry("b")
+    term = await started(store, running)
+    term = await write(store, term, entries=[queued])
+    term = await write(store, term, reasons={running.id: "why", queued.id: "why", "gone@slot": "why"})
+    assert (await found(store, queued)).reason == "why"
+    assert (await found(store, running)).reason is None
+    await write(store, term, reasons={queued.id: None})
+    assert (await found(store, queued)).reason is None
+
+
 async def test_runs_are_listed_newest_first_and_filtered(store: Store) -> None:
     await claimed(store, *(entry("a", 10 * number) for number in range(4)), entry("b", 15), skip("a", 45))
     await store.runs.start([entry("a", 10)], START)

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from bench import Bench, document, pass_time, slot_id
+from bench import Bench, document, pass_time, slot_id, until
 
 from cronexec.domain.run import RunState
 
@@ -56,6 +56,34 @@ async def test_it_fails_after_the_grace_of_its_job_and_the_next_one_waits_in_its
     await bench.reaches(TWENTY, RunState.FAILED)
     assert bench.begun() == []
     await bench.verified()
+
+
+async def test_a_triggered_run_that_the_holder_cannot_execute_says_so_too(bench: Bench) -> None:
+    anna = await bench.holder("anna")
+    anna.targets.absent.add("backup")
+    await bench.put(document("backup", {"every": "1h"}, misfire={"grace": "20s"}))
+    assert (await bench.request("job.trigger", name="backup", key="k"))["ok"]
+    await until(lambda: bench.run("backup#k").reason == "target_unavailable", lambda: bench.run("backup#k"))
+    assert bench.state("backup#k") is RunState.QUEUED
+    await bench.reaches("backup#k", RunState.FAILED, within=25)
+
+
+async def test_adopted_runs_say_why_they_wait_under_the_holder_that_they_wait_for(bench: Bench) -> None:
+    anna = await bench.holder("anna")
+    bert = bench.start("bert")
+    bert.targets.absent.add("backup")
+    await bench.put(document("backup", misfire={"grace": "5m"}))
+    anna.targets.held.add("backup")
+    await anna.targets.began(TEN)
+    assert (await bench.reaches(TWENTY, RunState.QUEUED)).reason is None
+    anna.end_term()
+    await bert.holding()
+    await until(lambda: bench.run(TWENTY).reason == "target_unavailable", lambda: bench.run(TWENTY))
+    await pass_time(1)  # for anna to stand by again
+    bert.end_term()
+    await anna.holding()
+    await until(lambda: bench.run(TWENTY).reason is None, lambda: bench.run(TWENTY))
+    assert bench.state(TWENTY) is RunState.QUEUED
 
 
 async def test_it_can_be_cancelled_while_it_waits(bench: Bench) -> None:
