@@ -2,8 +2,9 @@
 
 They are started when the first test needs one; each worker of pytest-xdist is a session with servers of its
 own, since some tests restart them or put them under an alarm. CRONEXEC_TEST_AMQP_URL and
-CRONEXEC_TEST_MONGO_URL (else CRONEXEC_AMQP_URL and CRONEXEC_MONGO_URL) name running ones. Where a server is missing, tests that need
-it are skipped; under CI they fail. No other setting of the developer's environment reaches the tests.
+CRONEXEC_TEST_MONGO_URL (else CRONEXEC_AMQP_URL and CRONEXEC_MONGO_URL) name running ones; `--broker 4.3` and
+`--mongo-members 3` ask for private ones of that kind. Where a server is missing, tests that need it are
+skipped; under CI they fail. No other setting of the developer's environment reaches the tests.
 """
 
 import os
@@ -16,11 +17,13 @@ from typing import Any, NoReturn
 
 import pika
 import pytest
+from broker_versions import broker_of
 from pymongo import MongoClient
 
 from cronexec.dev.errors import MissingServerError
 from cronexec.dev.mongodb import find_mongod
 from cronexec.dev.rabbitmq import find_rabbitmq_server
+from cronexec.dev.replica_set import PrivateReplicaSet
 from cronexec.dev.servers import Servers
 
 FETCHED = (
@@ -44,6 +47,11 @@ def pytest_configure(config: pytest.Config) -> None:
     SETTINGS.update(getattr(config, "workerinput", {}).get("settings", {}))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--broker", metavar="VERSION", help="the RabbitMQ to test on (see broker_versions.py)")
+    parser.addoption("--mongo-members", type=int, help="test on a MongoDB replica set of as many members")
+
+
 def given_url(server: str) -> str | None:
     return SETTINGS.get(f"CRONEXEC_TEST_{server}_URL") or SETTINGS.get(f"CRONEXEC_{server}_URL")
 
@@ -55,16 +63,44 @@ def do_without(missing: MissingServerError) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Servers]:
-    """Return the session's RabbitMQ and MongoDB."""
+def server_directory() -> Iterator[Path]:
+    """Return a directory for the session's servers; what is in it is thrown away."""
     directory = Path(tempfile.mkdtemp(prefix="cronexec-tests-"))
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def replica_set(request: pytest.FixtureRequest, server_directory: Path) -> Iterator[PrivateReplicaSet | None]:
+    """Return the session's MongoDB where it has more than one member."""
+    if not (members := request.config.getoption("--mongo-members")):
+        yield None
+        return
     try:
-        started = Servers(directory, amqp_url=given_url("AMQP"), mongo_url=given_url("MONGO")).start()
+        started = PrivateReplicaSet(server_directory / "replica-set", members=members).start()
     except MissingServerError as missing:
         do_without(missing)
     yield started
-    started.kill()  # the data is thrown away with the directory
-    shutil.rmtree(directory)
+    started.kill()
+
+
+@pytest.fixture(scope="session")
+def servers(
+    request: pytest.FixtureRequest, server_directory: Path, replica_set: PrivateReplicaSet | None
+) -> Iterator[Servers]:
+    """Return the session's RabbitMQ and MongoDB."""
+    mongo_url = replica_set.url if replica_set else given_url("MONGO")
+    version = request.config.getoption("--broker")
+    try:
+        started = Servers(server_directory, amqp_url=given_url("AMQP"), mongo_url=mongo_url)
+        if version:
+            started.rabbitmq = broker_of(version, server_directory / "rabbitmq")
+            started.amqp_url = started.rabbitmq.url
+        started.start()
+    except MissingServerError as missing:
+        do_without(missing)
+    yield started
+    started.kill()
 
 
 @pytest.fixture(scope="session")

@@ -78,6 +78,15 @@ class PrivateMongo:
         self.stop()
         self.start()
 
+    @property
+    def running(self) -> bool:
+        return self._mongod.running
+
+    @property
+    def pid(self) -> int | None:
+        """The process, for faults that need it; None before the first start."""
+        return self._mongod.pid
+
     def __enter__(self) -> Self:
         return self.start()
 

@@ -126,6 +126,11 @@ class PrivateRabbitmq:
         self.stop()
         self.start()
 
+    @property
+    def pid(self) -> int | None:
+        """The broker's process, for faults that need it; None before the first start."""
+        return self._broker.pid
+
     def ctl(self, *args: str) -> str:
         """Run rabbitmqctl on this broker and return what it prints; raises subprocess.CalledProcessError."""
         command = self._programs.command(self._programs.ctl, "--quiet", *args)
