@@ -16,7 +16,7 @@ async def test_a_run_that_runs_elsewhere_keeps_its_place_when_its_job_is_paused_
     bench: Bench, command: str
 ) -> None:
     await bench.seed(document("report"))
-    run = bench.seed_run("report", 0, state=RunState.RUNNING, token="t", executor=ELSEWHERE, started_at=at(0))
+    run = bench.seed_run("report", 0, state=RunState.RUNNING, token="t", executor=ELSEWHERE)  # noqa: S106  a start's token
     await bench.holder()
     assert (await bench.request(command, name="report"))["ok"]
     await bench.put(document("report", {"every": "1h"}))
@@ -26,7 +26,7 @@ async def test_a_run_that_runs_elsewhere_keeps_its_place_when_its_job_is_paused_
     finish = Finish(
         run_id=slot_id("report", 0),
         attempt=run.attempt,
-        token="t",
+        token="t",  # noqa: S106  a start's token
         outcome=SUCCEEDED,
         started_at=at(0),
         finished_at=at(2),
