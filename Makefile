@@ -14,12 +14,15 @@ setup: venv servers node ## the virtual environment, RabbitMQ and MongoDB, where
 demo: venv servers ## three instances, 350 jobs and both servers on this machine, live in the terminal
 	cronexec dev deploy/demo/jobs.yaml deploy/demo/crontab
 
-# Most tests wait more than they compute: several workers, each with servers of its own. What needs the whole machine comes after.
+# Most tests wait more than they compute, so there are more workers than cores, each with servers of its own. What keeps the
+# machine busy for long comes after them, a worker a core.
 WORKERS ?= 4
+LOAD_WORKERS ?= 2
 
 test: setup ## all tests, on real servers; with ARGS=tests/... only those, one after the other
 ifeq ($(ARGS),)
-	failed=0; pytest -n $(WORKERS) --dist worksteal -m "not load" || failed=$$?; pytest -m load && exit $$failed
+	failed=0; pytest -n $(WORKERS) --dist worksteal -m "not load" || failed=$$?; \
+	pytest -n $(LOAD_WORKERS) --dist load -m load && exit $$failed
 else
 	pytest $(ARGS)
 endif

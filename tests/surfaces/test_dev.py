@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from applications import wait_for
 
 from cronexec.cli.documents import CrontabOptions, read_files
 from cronexec.dev.cluster import places
@@ -24,6 +25,11 @@ from cronexec.domain.schedule import Schedule
 ROOT = Path(__file__).parent.parent.parent
 DEMO = ROOT / "deploy" / "demo"
 CRONEXEC = [sys.executable, "-c", "from cronexec.cli.main import main; main()"]
+OFTEN = (  # the lines are what is waited for
+    "from datetime import timedelta; from cronexec.dev import watch;"
+    "watch.PLAIN_INTERVAL = timedelta(milliseconds=500);"
+)
+DEV = [sys.executable, "-c", f"{OFTEN} {CRONEXEC[2]}", "dev"]
 TICK = """
 - name: tick
   schedule: {cron: "* * * * * *"}
@@ -74,7 +80,7 @@ class Dev:
 @contextmanager
 def dev(directory: Path, *arguments: str, given: Mapping[str, str] = NO_URLS) -> Iterator[Dev]:
     """Run `cronexec dev` with MARK=`directory` in the environment, by which its processes are found."""
-    command = [*CRONEXEC, "dev", *arguments]
+    command = [*DEV, *arguments]
     own = {"MARK": str(directory), "TMPDIR": str(directory), "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command,
@@ -289,14 +295,19 @@ def test_a_kept_data_directory_has_its_jobs_and_ledger_the_next_time(tmp_path: P
     jobs, lines = write_jobs(tmp_path)
     data = str(tmp_path / "data")
 
-    with dev(tmp_path, jobs, "--instances", "1", "--data-dir", data, "--for", "4s") as first:
-        assert first.end(seconds=90) == 0, first.printed
+    with dev(tmp_path, jobs, "--instances", "1", "--data-dir", data) as first:
+        first.wait_for(UP)
+        wait_for(lambda: lines.exists() and lines.read_text(), "the first slot")
+        first.process.send_signal(signal.SIGTERM)
+        assert first.end() == 0, first.printed
     before = lines.read_text().split()
-    with dev(tmp_path, "--instances", "1", "--data-dir", data, "--for", "6s") as second:
+    with dev(tmp_path, "--instances", "1", "--data-dir", data) as second:
         exports = second.wait_for(r"export (CRONEXEC_AMQP_URL=.*)")
         second.wait_for(r"baton ams-1, epoch [2-9]")
+        wait_for(lambda: len(lines.read_text().split()) > len(before), "a slot of the second time")
         verified = verify(dict(each.split("=", 1) for each in shlex.split(exports)))
-        assert second.end(seconds=90) == 0, second.printed
+        second.process.send_signal(signal.SIGTERM)
+        assert second.end() == 0, second.printed
 
     slots = lines.read_text().split()
     assert len(slots) > len(before) > 0
