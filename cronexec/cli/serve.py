@@ -2,6 +2,9 @@
 
 The first SIGTERM or SIGINT hands over the baton and lets runs finish; the second ends everything at once:
 runs are recorded as abandoned as far as a second allows, and what they started is killed with it.
+
+An instance that has failed (a part of it ended by an error of its own) stops as by a signal, and the exit
+code is 1: whoever supervises the process starts it again.
 """
 
 import asyncio
@@ -12,7 +15,7 @@ import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,8 +26,11 @@ from cronexec.collector import calm_collector
 from cronexec.errors import SettingsError
 from cronexec.log import configure
 
+if TYPE_CHECKING:  # it loads what only a started instance needs
+    from cronexec.runtime.instance import Health
+
 END_TIMEOUT = 1.0
-CUT_OFF = 1
+CUT_OFF = FAILED = 1
 LOOK_INTERVAL = 0.05
 Embedded = Cronexec | AsyncCronexec
 
@@ -45,7 +51,7 @@ def serve(ctx: click.Context, app: str | None) -> None:
     """Run one instance in the foreground until SIGTERM or SIGINT.
 
     It then hands over the baton, lets its runs finish (up to the setting shutdown_grace), and exits with 0. A
-    second signal ends it at once, with 1.
+    second signal ends it at once, with 1; and with 1 it ends by itself when a part of it has failed.
     """
     cron = _load(ctx, app) if app else AsyncCronexec(load_settings(ctx, warn=False))
     configure(level=cron.settings.log_level, fmt=cron.settings.log_format)
@@ -100,18 +106,25 @@ class _Foreground:
         self._signals: asyncio.Queue[str] = asyncio.Queue()
 
     async def run(self) -> int:
-        """Run until signalled; returns the exit code."""
+        """Run until signalled or failed; returns the exit code."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signals.put_nowait, number.name)
         await self._start()
-        announcing = asyncio.create_task(self._announce())
-        name = await self._signals.get()
-        announcing.cancel()
+        watching = asyncio.create_task(self._watch())
+        signalled = asyncio.create_task(self._signals.get())
+        await asyncio.wait({watching, signalled}, return_when=asyncio.FIRST_COMPLETED)
+        if not signalled.done():
+            signalled.cancel()
+            click.echo(f"failed ({watching.result()}): finishing what runs; a signal ends it now", err=True)
+            return await self._end(FAILED)
+        watching.cancel()
         click.echo(
-            f"{name}: handing over the baton and finishing what runs; a second signal ends it now", err=True
+            f"{signalled.result()}: handing over the baton and finishing what runs; "
+            "a second signal ends it now",
+            err=True,
         )
-        return await self._end()
+        return await self._end(0)
 
     async def _start(self) -> None:
         if isinstance(self._cron, AsyncCronexec):
@@ -119,10 +132,17 @@ class _Foreground:
         else:
             self._cron.start()
 
-    async def _announce(self) -> None:
-        """Say once that it is up: both servers answer."""
-        while not (health := self._cron.health()).ok:  # noqa: ASYNC110  health tells nobody when it changes
-            await asyncio.sleep(LOOK_INTERVAL)
+    async def _watch(self) -> str:
+        """Say once that it is up (both servers answer), and return why it failed when it has."""
+        is_up = False
+        while (health := self._cron.health()).crashed is None and health.state != "stopped":
+            if health.ok and not is_up:
+                is_up = True
+                self._announce(health)
+            await asyncio.sleep(LOOK_INTERVAL)  # health tells nobody when it changes
+        return health.crashed or "the engine has ended"
+
+    def _announce(self, health: "Health") -> None:
         settings = self._cron.settings
         click.echo(
             f"cronexec {version('cronexec')}: instance {health.instance} is up "
@@ -130,7 +150,8 @@ class _Foreground:
         )
         sys.stdout.flush()
 
-    async def _end(self) -> int:
+    async def _end(self, code: int) -> int:
+        """Stop; returns `code`, or CUT_OFF where a signal shortens that."""
         stopping = asyncio.create_task(self._stop())
         second = asyncio.create_task(self._signals.get())
         await asyncio.wait({stopping, second}, return_when=asyncio.FIRST_COMPLETED)
@@ -140,7 +161,7 @@ class _Foreground:
             return CUT_OFF
         second.cancel()
         await stopping
-        return 0
+        return code
 
     async def _stop(self, grace: float | None = None) -> None:
         if isinstance(self._cron, AsyncCronexec):

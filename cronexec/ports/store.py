@@ -47,7 +47,8 @@ class Batch:
 
     The store writes, in one transaction: `entries` (inserted), `versions` (inserted, or replaced: a closed
     one gets its `to_at`), `jobs` (replaced), `settles`, `closes`, `cancels` (marks: run id -> who asked),
-    `reasons` (why queued runs wait: run id -> reason, None for nothing but their turn), `commands`; with `adopt`, all queued runs of earlier epochs get this one's. Last, on (epoch, seq) and
+    `reasons` (why queued runs wait: run id -> reason, None for nothing but their turn), `commands`;
+    with `adopt`, all queued runs of earlier epochs get this one's. Last, on (epoch, seq) and
     `until <= $$NOW + 1 s`: the term document.
     """
 
@@ -270,7 +271,7 @@ class InstanceRecord:
     started_at: datetime
     beat_at: datetime
     beat: int = 0
-    state: str = "standby"  # standby | holder | draining | waiting
+    state: str = "standby"  # standby | holder | draining | waiting | failed
     running: int = 0
     handlers: Sequence[str] = ()
     allow_shell: bool = False

@@ -49,7 +49,7 @@ class Health:
     running: int
     database: str
     broker: str
-    crashed: str | None = None  # a part of it, by an error of its own: it does not compete any more
+    crashed: str | None = None  # why it has failed: a part of it ended by an error of its own
 
     @property
     def ok(self) -> bool:
@@ -100,7 +100,7 @@ class Instance:
     def start(self) -> None:
         """Start in the background: neither server needs to answer yet."""
         self._boot = Service("boot", self._start_parts, self._context.log)
-        self._boot.start()
+        self._boot.start(self._fail)
 
     async def _start_parts(self) -> None:
         await self._prepare()
@@ -116,15 +116,22 @@ class Instance:
         self._services = [Service(name, run, self._context.log) for name, run in parts]
         self.watchdog.start()
         for service in self._services:
-            service.start(self._part_crashed)
+            service.start(self._fail)
         if self._context.settings.candidate and not self._draining:
             self._competing = Service("candidate", self.candidate.run, self._context.log)
-            self._competing.start()
+            self._competing.start(self._fail)
 
-    def _part_crashed(self, problem: str) -> None:
-        """Leave the baton to the others: half alive, this one would hold and record nothing, say."""
+    def _fail(self, problem: str) -> None:
+        """Leave the baton to the others: half alive, this one would hold and record nothing, say.
+
+        What runs goes on; nothing brings a part back but a new process, and that is the host's to decide.
+        """
+        if self._crashed is not None:
+            return
         self._crashed = problem
-        self.heart.silence()  # its runs have nobody to record them: the others may abandon them in time
+        self._context.log.error("instance.failed", why=problem, running=len(self.dispatcher.running))
+        if not self.recorder.is_writing:
+            self.heart.silence()  # its runs have nobody to record them: the others may abandon them in time
         self.candidate.end_term(problem)
         self.candidate.stop()
 
@@ -173,7 +180,7 @@ class Instance:
         if self._boot is not None:
             await self._boot.stop()
         if self._services:
-            left = await self.recorder.flush(FLUSH_TIMEOUT)
+            left = await self.recorder.flush(FLUSH_TIMEOUT if self.recorder.is_writing else 0.0)
             if left:
                 self._context.log.error("run.outcomes_lost", runs=left)
         for service in self._services:
@@ -219,6 +226,8 @@ class Instance:
     def _state(self) -> str:
         if self._draining:
             return "draining"
+        if self._crashed is not None:
+            return "failed"
         holder = self.candidate.holder
         if holder is not None and holder.committed_term is not None:
             return "holder"

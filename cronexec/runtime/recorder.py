@@ -39,6 +39,7 @@ class Recorder:
         self.on_recorded: Callable[[list[Finish]], None] = lambda _: None
         self.is_starting: Callable[[], bool] = lambda: False
         self.dropped = 0
+        self.is_writing = True  # False once its loop has ended: nothing is recorded any more
         self._singly = 0  # outcomes that are to be written one by one, to find the one that cannot be
 
     def finish(self, finish: Finish) -> None:
@@ -54,9 +55,12 @@ class Recorder:
 
     async def run(self) -> None:
         """Write outcomes as they come, and progress every half second."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._write_finishes())
-            group.create_task(self._write_progress())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._write_finishes())
+                group.create_task(self._write_progress())
+        finally:
+            self.is_writing = False
 
     async def flush(self, timeout: float) -> int:
         """Wait until everything is written, at most `timeout` seconds. Returns how many outcomes are not."""

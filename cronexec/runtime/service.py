@@ -1,7 +1,7 @@
 """Services: every loop of the runtime has the same shape: starts once, stops when asked, crashes loudly.
 
 A `Service` runs one coroutine; `stop` asks it to end, waits for it, and may be called any number of times. An
-unexpected error is logged and kept for `crashed`, so that the owner (the instance) can end what depends on it
+unexpected error is logged and told to the owner (the instance, the term), which ends what depends on it
 instead of carrying on half alive.
 """
 
@@ -59,7 +59,7 @@ class Service:
         except Exception as error:  # noqa: BLE001  a crash is loud, and told to the owner
             self._log.exception("service.crashed", service=self.name)
             if on_crash is not None:
-                on_crash(f"{self.name}: {type(error).__name__}: {error}")
+                on_crash(f"{self.name}: {_first(error)}")
 
     async def stop(self) -> None:
         """Cancel the loop and wait until it has ended. Idempotent."""
@@ -73,6 +73,13 @@ class Service:
         """Wait until the loop has ended by itself."""
         if self._task is not None:
             await asyncio.wait([self._task])
+
+
+def _first(error: BaseException) -> str:
+    """Return what went wrong, from within the group of a service that has tasks of its own."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
 
 
 class Backoff:

@@ -199,5 +199,50 @@ async def test_a_part_that_crashes_takes_the_instance_out_of_the_competition(ben
     await pass_time(60)
     assert bert.holds
     assert not anna.holds
-    assert not anna.instance.health().ok
+    health = anna.instance.health()
+    assert (health.state, health.ok) == ("failed", False)
+    assert "ZeroDivisionError: a bug" in str(health.crashed)
     assert anna.said("service.crashed")
+    assert "ZeroDivisionError: a bug" in anna.said("instance.failed")[0]["why"]
+
+
+async def test_runs_of_an_instance_without_a_dispatcher_end_and_are_recorded(bench: Bench) -> None:
+    anna = await bench.holder("anna")
+    bert = bench.start("bert")
+    await bench.put(document("long", {"every": "1h"}, overlap="allow"))
+    anna.targets.held.add("long")
+    await bench.request("job.trigger", name="long", key="k")
+    await anna.targets.began("long#k")
+
+    def broken() -> list[Any]:
+        raise ZeroDivisionError("a bug")
+
+    anna.starts_apart()
+    anna.instance.dispatcher._take_group = broken  # type: ignore[method-assign]
+    await bench.request("job.trigger", name="long", key="l")
+    await bert.holding()
+    assert anna.instance.health().state == "failed"
+    await pass_time(90)  # longer than it takes to be lost
+    assert bench.state("long#k") is RunState.RUNNING
+    anna.targets.end("long#k")
+    await bench.reaches("long#k", RunState.SUCCEEDED, within=3)
+
+
+async def test_an_instance_that_fails_while_it_starts_says_so(bench: Bench) -> None:
+    anna = bench.make("anna")
+    anna.faults.always("terms.prepare", fails(ZeroDivisionError("a bug")))
+    anna.instance.start()
+    await until(lambda: anna.instance.health().state == "failed", anna.instance.health)
+    assert anna.said("instance.failed")[0]["why"] == "boot: ZeroDivisionError: a bug"
+    assert await anna.stop()
+
+
+async def test_a_failed_instance_stops_without_waiting_for_what_nobody_records(bench: Bench) -> None:
+    anna = await bench.holder("anna")
+    anna.faults.always("runs.finish", fails(ZeroDivisionError("a bug")))
+    await bench.put(document("backup"))
+    await until(lambda: anna.instance.health().state == "failed", anna.instance.health)
+    before = bench.clock.monotonic()
+    await anna.stop()
+    assert bench.clock.monotonic() - before < 5
+    assert anna.said("run.outcomes_lost")

@@ -20,6 +20,23 @@ cron = {flavour}.from_env()
     return None
 """
 
+BROKEN = """
+import asyncio, os
+from cronexec.app import Cronexec
+from cronexec.runtime.{part} import {kind}
+
+async def run(self):
+    works = asyncio.ensure_future(right(self))
+    while not os.path.exists(os.environ["BREAK_WHEN"]):
+        await asyncio.sleep(0.02)
+    works.cancel()
+    await asyncio.wait([works])
+    raise ZeroDivisionError("a bug")
+
+right, {kind}.run = {kind}.run, run
+cron = Cronexec.from_env()
+"""
+
 
 @pytest.fixture
 def environment(amqp_url: str, mongo_url: str, namespace: str) -> dict[str, str]:
@@ -117,6 +134,30 @@ def test_an_application_is_served_with_its_handlers_and_declared_jobs(
         assert served.exit_code() == 0
     assert record["state"] == "succeeded"
     assert cronexec("job", "show", "declared", "--json").json["declared"] is True
+
+
+@pytest.mark.parametrize("part", ["recorder", "dispatcher"])
+def test_a_part_that_crashes_ends_it_with_1_after_its_runs(
+    environment: dict[str, str], cronexec: CommandLine, tmp_path: Path, part: str
+) -> None:
+    go = tmp_path / "go"
+    (tmp_path / "broken.py").write_text(BROKEN.format(part=part, kind=part.title()))
+    with serving(
+        environment, "--app", "broken:cron", cwd=tmp_path, BREAK_WHEN=str(tmp_path / "now")
+    ) as served:
+        cronexec(
+            "job", "put", "-", stdin=shell_job("slow", f"until [ -e {go} ]; do sleep 0.05; done; echo done")
+        )
+        cronexec("job", "trigger", "slow", "--key", "k")
+        until_in_state(cronexec, "slow#k", "running")
+        (tmp_path / "now").touch()
+        served.wait_for("instance.failed")
+        assert f"failed ({part}: ZeroDivisionError: a bug)" in served.wait_for("finishing what runs")
+        go.touch()
+
+        assert served.exit_code(timeout=20) == 1
+    if part == "dispatcher":
+        assert cronexec("run", "show", "slow#k", "--json").json["state"] == "succeeded"
 
 
 def test_without_a_holder_a_command_is_sent_and_applied_later(
