@@ -19,9 +19,11 @@ from pymongo.errors import ConfigurationError, InvalidURI
 from cronexec.adapters.clock import SystemClock
 from cronexec.adapters.mongo_collections import Document, MongoClient, collections_of
 from cronexec.adapters.mongo_commands import MongoCommandStore
+from cronexec.adapters.mongo_errors import driver_errors
 from cronexec.adapters.mongo_fence import FencedWriter
 from cronexec.adapters.mongo_instances import MongoInstanceStore
 from cronexec.adapters.mongo_jobs import MongoJobStore
+from cronexec.adapters.mongo_namespaces import kept_for, served_namespaces
 from cronexec.adapters.mongo_runs import MongoRunStore
 from cronexec.adapters.mongo_terms import MongoTermStore
 from cronexec.errors import SettingsError
@@ -55,6 +57,7 @@ class MongoStore:
         self.clock: Clock = clock or SystemClock()
         self._client = _connect(url, lease=lease, instance=instance)
         collections = collections_of(self._client, namespace, answer_timeout=lease * MAJORITY_WITHIN)
+        self._collections = collections
         self._writer = FencedWriter(
             self._client, collections, clock=self.clock, retention=retention, timeout=lease
         )
@@ -65,6 +68,16 @@ class MongoStore:
             commands=MongoCommandStore(collections),
             instances=MongoInstanceStore(collections),
         )
+
+    async def namespaces(self) -> list[str]:
+        """Return the namespaces that instances have served in this database, by name."""
+        with driver_errors():
+            return await served_namespaces(self._collections)
+
+    async def retention(self) -> timedelta | None:
+        """Return for how long the instances keep settled entries, None where nothing shows it yet."""
+        with driver_errors():
+            return await kept_for(self._collections)
 
     async def close(self) -> None:
         """Wait for fenced writes that are under way (at most the lease), then disconnect."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cronexec.cli.namespaces import run_sending
 from cronexec.cli.output import Length, examples, json_option, people, print_fields, print_json, seconds, stop
 from cronexec.cli.session import Session, run_session, wait_option
 from cronexec.domain.term import TermRecord
@@ -116,7 +117,7 @@ def _tell(now: Status) -> None:
 @click.pass_context
 def reinsert(ctx: click.Context, as_json: bool) -> None:
     """Insert a baton by hand. Safe at any time: of several the holder keeps one and discards the others."""
-    message_id = run_session(ctx, lambda session: session.client.baton.reinsert())
+    message_id = run_sending(ctx, lambda session: session.client.baton.reinsert())
     if as_json:
         print_json({"inserted": True, "message_id": message_id})
     else:
@@ -132,7 +133,7 @@ def reinsert(ctx: click.Context, as_json: bool) -> None:
 @click.pass_context
 def release(ctx: click.Context, wait: float, as_json: bool) -> None:
     """Have the holder hand the baton on. What it runs goes on; another instance goes on with the schedule."""
-    result = run_session(ctx, lambda session: session.client.baton.release(), wait=wait)
+    result = run_sending(ctx, lambda session: session.client.baton.release(), wait=wait)
     if as_json:
         print_json(result)
     else:

@@ -1,17 +1,20 @@
 """`cronexec command`: the command queue, for those who write to it in other languages."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from cronexec.cli.output import examples, json_option, people, print_json, print_table
+from cronexec.cli.failure import NOT_YET, failure_of
+from cronexec.cli.namespaces import create_option, run_sending
+from cronexec.cli.output import examples, json_option, people, print_json, print_table, stop
 from cronexec.cli.records import rejected_record
 from cronexec.cli.session import Session, run_session, wait_option
 from cronexec.domain.command import Command, command_from_fields, command_schema
 from cronexec.domain.documents import read_documents
-from cronexec.errors import FieldProblem, InvalidDocumentError
+from cronexec.errors import CronexecError, FieldProblem, InvalidDocumentError
 
 LONGEST_BODY = 100
 
@@ -64,32 +67,67 @@ def _start(body: bytes) -> str:
 )
 @command.command(short_help="Send commands from a file.")
 @click.argument("file", metavar="FILE|-")
+@create_option
 @wait_option
 @json_option
 @click.pass_context
-def send(ctx: click.Context, file: str, wait: float, as_json: bool) -> None:
+def send(ctx: click.Context, file: str, create: bool, wait: float, as_json: bool) -> None:
     """Send commands, as JSON or YAML, one after the other.
 
-    `schema`, `id` and `issued_by` are added where they are left out.
+    `schema`, `id` and `issued_by` are added where they are left out. A refusal does not keep those behind it
+    from being sent; after one that nobody answers no more are sent.
     """
     fields = _read(file)
 
-    async def work(session: Session) -> list[dict[str, Any]]:
-        identified = [session.client.commands.identity() | each for each in fields]
-        commands = _parse(identified)
-        replies = []
-        for each in commands:
-            result = await session.client.commands.send(each)
-            replies.append({"id": each.id, "type": each.type, "result": dict(result)})
-            if not as_json:
-                click.echo(
-                    f"{each.type} {each.id}: {', '.join(f'{key} {value}' for key, value in result.items())}"
-                )
-        return replies
+    async def work(session: Session) -> Sending:
+        sending = Sending([session.client.commands.identity() | each for each in fields], as_json=as_json)
+        await sending.run(session)
+        return sending
 
-    replies = run_session(ctx, work, wait=wait)
+    sending = run_sending(ctx, work, wait=wait, create=create)
     if as_json:
-        print_json({"replies": replies})
+        print_json({"replies": sending.replies})
+    stop(ctx, sending.code)
+
+
+class Sending:
+    """Commands on their way, in their order. `replies` is what is printed, `code` the exit code."""
+
+    def __init__(self, documents: list[dict[str, Any]], *, as_json: bool) -> None:
+        self._commands = _parse(documents)
+        self._as_json = as_json
+        self.replies: list[dict[str, Any]] = []
+        self.code = 0
+
+    async def run(self, session: Session) -> None:
+        """Send each; the rest is left out once nobody answers, or the broker cannot be reached."""
+        for each in self._commands:
+            reply: dict[str, Any] = {"id": each.id, "type": each.type}
+            if self.code >= NOT_YET:
+                reply["error"] = {"code": "not_sent", "message": "not sent"}
+            else:
+                reply |= await self._send(session, each)
+            self.replies.append(reply)
+            self._tell(reply)
+        left = sum(reply.get("error", {}).get("code") == "not_sent" for reply in self.replies)
+        if left:
+            click.echo(f"Error: {left} further commands were not sent", err=True)
+
+    async def _send(self, session: Session, command: Command) -> dict[str, Any]:
+        try:
+            return {"result": dict(await session.client.commands.send(command))}
+        except CronexecError as error:
+            failure = failure_of(error)
+            self.code = max(self.code, failure.exit_code)
+            return {"error": failure.document}
+
+    def _tell(self, reply: Mapping[str, Any]) -> None:
+        error = reply.get("error")
+        if error and error["code"] != "not_sent":
+            click.echo(f"Error: {reply['type']} {reply['id']}: {error['message']}", err=True)
+        elif not error and not self._as_json:
+            told = ", ".join(f"{key} {value}" for key, value in reply["result"].items())
+            click.echo(f"{reply['type']} {reply['id']}: {told}")
 
 
 def _read(file: str) -> list[dict[str, Any]]:

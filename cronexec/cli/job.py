@@ -10,9 +10,10 @@ import click
 import yaml
 
 from cronexec.cli.documents import CrontabOptions, crontab_options, read_files
-from cronexec.cli.failure import REFUSED
+from cronexec.cli.failure import REFUSED, USAGE, Failure
 from cronexec.cli.job_control import delete, pause, resume, trigger
 from cronexec.cli.job_put import Putting
+from cronexec.cli.namespaces import create_option, require_served, run_sending
 from cronexec.cli.output import (
     examples,
     json_option,
@@ -26,7 +27,7 @@ from cronexec.cli.records import job_record, next_slot, target_line
 from cronexec.cli.session import Session, run_session, wait_option
 from cronexec.domain.job import Job
 from cronexec.domain.schedule import Schedule, ScheduleError
-from cronexec.errors import FieldProblem, InvalidDocumentError, RefusedError
+from cronexec.errors import RefusedError
 
 
 @examples(
@@ -64,15 +65,14 @@ def list_jobs(ctx: click.Context, paused: bool, as_json: bool) -> None:
         )
         for each in shown
     ]
-    print_table(
-        ("JOB", "VERSION", "SCHEDULE", "TARGET", "NEXT", "OWNER"),
-        rows,
-        empty="No jobs yet: put some with 'cronexec job put FILE'.",
-    )
+    empty = "No job is paused." if jobs else "No jobs yet: put some with 'cronexec job put FILE'."
+    print_table(("JOB", "VERSION", "SCHEDULE", "TARGET", "NEXT", "OWNER"), rows, empty=empty)
 
 
 async def _read_jobs(session: Session) -> tuple[list[Job], datetime]:
     jobs, now = await asyncio.gather(session.client.jobs.list(), session.store.terms.ping())
+    if not jobs:
+        await require_served(session)
     return jobs, now
 
 
@@ -159,6 +159,7 @@ async def _find(session: Session, name: str) -> tuple[Job, datetime]:
 @click.option(
     "--if-version", type=click.IntRange(min=0), help="Only if this is the job's version (0: there is none)."
 )
+@create_option
 @wait_option
 @json_option
 @click.pass_context
@@ -170,6 +171,7 @@ def put(
     replace: bool,
     dry_run: bool,
     if_version: int | None,
+    create: bool,
     wait: float,
     as_json: bool,
     **crontab: Any,
@@ -189,8 +191,9 @@ def put(
         stop(ctx, REFUSED)
     guarded = () if replace or if_version is not None else reading.from_crontabs
     putting = Putting(reading.jobs, guarded=guarded, if_version=if_version, as_json=as_json)
-    work = putting.compare if dry_run else putting.send
-    stop(ctx, run_session(ctx, work, wait=wait))
+    if dry_run:
+        stop(ctx, run_session(ctx, putting.compare))
+    stop(ctx, run_sending(ctx, putting.send, wait=wait, create=create))
 
 
 @examples(
@@ -233,7 +236,7 @@ def next_slots(
         raise click.UsageError("give the name of a job or --cron EXPRESSION")
     if cron is not None:
         now, paused = datetime.now(UTC), False
-        schedule = _schedule_of(cron, timezone)
+        schedule = _schedule_of(ctx, cron, timezone)
     else:
         found, now = run_session(ctx, lambda session: _find(session, name or ""))
         schedule, timezone = found.schedule, str(found.schedule.to_document().get("timezone", "UTC"))
@@ -249,12 +252,15 @@ def next_slots(
     print_table(("SLOT", timezone), rows, empty="No more slots.")
 
 
-def _schedule_of(cron: str, timezone: str) -> Schedule:
+def _schedule_of(ctx: click.Context, cron: str, timezone: str) -> Schedule:
     try:
         return Schedule.from_document({"cron": cron, "timezone": timezone}, name="")
     except ScheduleError as error:
-        found = [FieldProblem(each.field, str(each)) for each in (error, *error.others)]
-        raise InvalidDocumentError(found) from None
+        found = [{"field": each.field, "message": str(each)} for each in (error, *error.others)]
+        text = "; ".join(f"--{each['field']}: {each['message'].removesuffix('.')}" for each in found)
+        failure = Failure(text, USAGE, {"message": text, "code": "invalid", "problems": found})
+        failure.as_json = bool(ctx.meta.get("json"))
+        raise failure from None
 
 
 def _first(schedule: Schedule, after: datetime, count: int) -> list[datetime]:

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from cronexec.cli.failure import failure_of
+from cronexec.cli.namespaces import run_sending
 from cronexec.cli.output import examples, json_option, print_json, stop
-from cronexec.cli.session import Session, run_session, wait_option
+from cronexec.cli.session import Session, wait_option
 from cronexec.errors import CronexecError
 
 names_argument = click.argument("names", metavar="NAME...", nargs=-1, required=True)
@@ -88,7 +89,7 @@ def _for_each(
         return await asyncio.gather(*(one(session, name) for name in names), return_exceptions=True)
 
     codes, records = [0], []
-    for name, result in zip(names, run_session(ctx, work, wait=wait), strict=True):
+    for name, result in zip(names, run_sending(ctx, work, wait=wait), strict=True):
         if isinstance(result, CronexecError):
             failure = failure_of(result)
             codes.append(failure.exit_code)
@@ -136,7 +137,7 @@ def trigger(
 ) -> None:
     """Run a job now, besides its schedule."""
     given = _read_params(pairs, params)
-    result = run_session(
+    result = run_sending(
         ctx, lambda session: session.client.jobs.trigger(name, params=given, key=key), wait=wait
     )
     if as_json:

@@ -1,7 +1,12 @@
-"""`cronexec ledger`: whether every due slot is accounted for."""
+"""`cronexec ledger`: whether every due slot is accounted for.
+
+How far back that can be said is the retention of the instances, who write the ledger: it is read from what
+they wrote, since the settings here may say something else. Only where nothing shows it these count.
+"""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
@@ -17,6 +22,7 @@ from cronexec.cli.output import (
     stop,
 )
 from cronexec.cli.session import Session, run_session
+from cronexec.domain.duration import format_duration
 from cronexec.domain.run import slot_text
 from cronexec.domain.verification import Finding, Verification
 from cronexec.errors import RefusedError
@@ -42,7 +48,7 @@ def ledger() -> None:
 @click.option(
     "--since",
     type=Instant(),
-    help="From: a length back from now (1h), or an instant. Default: the retention.",
+    help="From: a length back from now (1h), or an instant. Default: the retention of the namespace.",
 )
 @click.option("--job", metavar="NAME", help="This job only.")
 @json_option
@@ -53,33 +59,52 @@ def verify(ctx: click.Context, since: datetime | None, job: str | None, as_json:
     Due is run plus skipped. Exit code 1 if a slot is missing, doubled, or was run without being due.
     """
 
-    async def work(session: Session) -> Verified:
+    async def work(session: Session) -> tuple[Verified, Retention]:
+        kept = await _retention(session)
         with progress("verifying") as report:
-            return await verify_ledger(
-                session.store,
-                retention=session.settings.retention,
-                since=since,
-                job=job,
-                report=report,
+            verified = await verify_ledger(
+                session.store, retention=kept.length, since=since, job=job, report=report
             )
+        return verified, kept
 
-    verified = run_session(ctx, work)
+    verified, kept = run_session(ctx, work)
     if job is not None and not verified.jobs:
         raise RefusedError("not_found", f"there is no job {job}, nor was there one in that time", "--job")
     if as_json:
-        print_json(_record(verified))
+        print_json(_record(verified, kept))
     else:
-        _tell(verified)
+        _tell(verified, kept)
     stop(ctx, 0 if verified.total.ok else BREACHED)
 
 
-def _record(verified: Verified) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retention:
+    """For how long settled entries are kept, and who says so: the ledger, or the settings here."""
+
+    length: timedelta
+    origin: str
+
+    def __str__(self) -> str:
+        shown = "as the ledger shows" if self.origin == "ledger" else "as the settings here say"
+        return f"retention {format_duration(self.length)}, {shown}"
+
+
+async def _retention(session: Session) -> Retention:
+    shown = await session.connection.mongo.retention()
+    if shown is None:
+        return Retention(length=session.settings.retention, origin="settings")
+    return Retention(length=shown, origin="ledger")
+
+
+def _record(verified: Verified, kept: Retention) -> dict[str, Any]:
     total = verified.total
     return {
         "ok": total.ok,
         "since": verified.since_at,
         "watermark": verified.watermark_at,
         "within_retention": verified.retained,
+        "retention_s": kept.length,
+        "retention_from": kept.origin,
         "jobs": verified.jobs,
         "due": total.due,
         "run": total.run,
@@ -101,10 +126,10 @@ def _findings(findings: Sequence[Finding]) -> list[Mapping[str, Any]]:
     ]
 
 
-def _tell(verified: Verified) -> None:
+def _tell(verified: Verified, kept: Retention) -> None:
     total = verified.total
     since, watermark = people(verified.since_at), people(verified.watermark_at)
-    click.echo(f"{verified.jobs} jobs, slots from {since} to the watermark {watermark}")
+    click.echo(f"{verified.jobs} jobs, slots from {since} to the watermark {watermark} ({kept})")
     print_table(("", "SLOTS"), list(_rows(total)), empty="")
     for kind in KINDS:
         _tell_findings(kind, total)

@@ -1,11 +1,13 @@
 """`cronexec run`: the entries of the ledger."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 
+from cronexec.cli.namespaces import require_served, run_sending
 from cronexec.cli.output import (
     Instant,
     examples,
@@ -17,8 +19,9 @@ from cronexec.cli.output import (
     seconds,
 )
 from cronexec.cli.records import output_record, reason_of, run_record
-from cronexec.cli.session import run_session, wait_option
-from cronexec.domain.run import Progress, Run, RunState, slot_text
+from cronexec.cli.run_names import displayed_id, find_run
+from cronexec.cli.session import Session, run_session, wait_option
+from cronexec.domain.run import Progress, Run, RunState
 from cronexec.errors import RefusedError
 from cronexec.ports import RunFilter
 
@@ -67,13 +70,20 @@ def list_runs(
     which = RunFilter(
         job=job, states=[RunState(state) for state in states], since=since, until=until, limit=limit
     )
-    runs = run_session(ctx, lambda session: session.client.runs.list(which))
+
+    async def work(session: Session) -> list[Run]:
+        runs = await session.client.runs.list(which)
+        if not runs:
+            await _require_known(session, job)
+        return runs
+
+    runs = run_session(ctx, work)
     if as_json:
         print_json({"runs": [run_record(each) for each in runs]})
         return
     rows = [
         (
-            _name(each),
+            displayed_id(each),
             each.state.value,
             each.attempt,
             seconds(each.lateness_s),
@@ -87,11 +97,14 @@ def list_runs(
     print_table(columns, rows, empty="No runs.")
 
 
-def _name(run: Run) -> str:
-    """Return the run's id; a range also has its end."""
-    if run.open_ended:
-        return f"{run.id} …"
-    return run.id if run.until is None else f"{run.id} … {slot_text(run.until)}"
+async def _require_known(session: Session, job: str | None) -> None:
+    """Raise RefusedError where nothing is listed because there is no such job, or no such namespace."""
+    if job is None:
+        await require_served(session)
+    elif await session.client.jobs.get(job) is None and not await session.client.runs.list(
+        RunFilter(job=job, limit=1)
+    ):
+        raise RefusedError("not_found", f"there is no job {job}, and no run of it in the ledger", "job")
 
 
 def _remark(run: Run) -> str | None:
@@ -123,6 +136,7 @@ def show(ctx: click.Context, run_id: str, as_json: bool) -> None:
         return
     shown = {key: people(value) if isinstance(value, datetime) else value for key, value in record.items()}
     shown |= {
+        "run": displayed_id(found),
         "open_ended": found.open_ended or None,
         "catch_up": found.catch_up or None,
         "lateness_s": None,
@@ -159,14 +173,25 @@ def logs(ctx: click.Context, run_id: str, as_json: bool) -> None:
     elif not found.state.is_final:
         click.echo(f"{run_id} is {found.state.value}: its output is kept when it ends", err=True)
     else:
-        click.echo(f"{run_id} wrote nothing", err=True)
+        click.echo(f"{found.id} {_why_silent(found)}", err=True)
+
+
+def _why_silent(run: Run) -> str:
+    """Say why there is no output of a run that is over."""
+    reason = f" ({reason_of(run)})" if reason_of(run) else ""
+    lost = run.outcome is None or run.outcome.output is None
+    if run.state is RunState.SKIPPED:
+        return f"was skipped{reason}: it never ran"
+    if run.started_at is None:
+        return f"is {run.state.value}{reason}: it never started"
+    if run.state is RunState.ABANDONED and lost:
+        where = f" {run.executor.name}" if run.executor else ""
+        return f"was abandoned{reason}: what it wrote was lost with its instance{where}"
+    return "wrote nothing"
 
 
 def _found(ctx: click.Context, run_id: str) -> Run:
-    found = run_session(ctx, lambda session: session.client.runs.get(run_id))
-    if found is None:
-        raise RefusedError("not_found", f"there is no run {run_id}", "run")
-    return found
+    return run_session(ctx, lambda session: find_run(session, run_id))
 
 
 @examples(
@@ -179,9 +204,15 @@ def _found(ctx: click.Context, run_id: str) -> Run:
 @click.pass_context
 def cancel(ctx: click.Context, run_id: str, wait: float, as_json: bool) -> None:
     """Cancel a run, wherever it is: a queued one at once, a running one as soon as its instance sees it."""
-    result = run_session(ctx, lambda session: session.client.runs.cancel(run_id), wait=wait)
+
+    async def work(session: Session) -> Mapping[str, Any]:
+        found = await session.client.runs.get(run_id)
+        named = run_id if found or "@" not in run_id else (await find_run(session, run_id)).id
+        return await session.client.runs.cancel(named)
+
+    result = run_sending(ctx, work, wait=wait)
     if as_json:
         print_json(result)
     else:
         said = {"cancelled": "cancelled", "cancel_requested": "its instance was asked to end it"}
-        click.echo(f"{run_id}: {said.get(result['state'], result['state'])}")
+        click.echo(f"{result['run']}: {said.get(result['state'], result['state'])}")

@@ -196,10 +196,16 @@ def test_the_next_slots_of_an_expression_need_no_server() -> None:
 
 
 def test_a_wrong_expression_is_refused_with_what_is_wrong() -> None:
-    answer = cronexec("job", "next", "--cron", "0 0 30 2 *", "--timezone", "Europe/Amsterdm")
+    wrong = ("job", "next", "--cron", "0 0 30 2 *", "--timezone", "Europe/Amsterdm")
 
-    assert answer.code == 1
+    answer = cronexec(*wrong)
+
+    assert answer.code == 2
+    assert answer.err.startswith("Error: --timezone: ")
     assert "Europe/Amsterdam" in answer.err
+    assert "; --cron: '0 0 30 2 *' never fires" in answer.err
+    problems = cronexec(*wrong, "--json").json["error"]["problems"]
+    assert [problem["field"] for problem in problems] == ["timezone", "cron"]
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:
