@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.servers/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup venv servers node demo test lint bench clean
+.PHONY: help setup venv servers node demo test lint bench chaos clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,14 @@ lint: venv ## style, types, and the direction of imports
 
 bench: venv servers ## the figures that the README carries
 	python tests/benchmarks $(ARGS)
+
+MINUTES ?= 10
+SEED ?= 7
+JSON ?= .cronexec/chaos.json
+
+chaos: venv servers ## faults of all kinds on five instances: MINUTES=10 SEED=7 BROKER=4.3; exits 1 on any broken promise
+	mkdir -p $(dir $(JSON))
+	python tests/chaos --minutes $(MINUTES) --seed $(SEED) $(if $(BROKER),--broker $(BROKER)) --json $(JSON) $(ARGS)
 
 clean: ## remove what setup and the tools have made in the checkout
 	rm -rf .venv .servers .cronexec build dist *.egg-info

@@ -1,0 +1,30 @@
+"""A short chaos run, in which every promise must hold: `make chaos` is the long one."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from chaos_run import Options, run_chaos
+
+IMPATIENT = {"HEARTBEAT": "3s", "LEASE": "5s", "BATON_LOST_AFTER": "8s", "INSTANCE_LOST_AFTER": "16s"}
+
+
+@pytest.mark.load
+@pytest.mark.usefixtures("server_programs")
+async def test_a_minute_of_faults_misses_doubles_and_loses_nothing(tmp_path: Path) -> None:
+    options = Options(
+        length=timedelta(minutes=1),
+        seed=7,
+        per_second=30,
+        per_minute=100,
+        changing=10,
+        settings=IMPATIENT,
+    )
+    result = await run_chaos(options, tmp_path)
+    checked = result["checked"]
+    assert result["problems"] == []
+    assert {kind: count for kind, count in checked["violations"].items() if count} == {}, checked["first"]
+    assert checked["due"] > 30 * 45
+    assert checked["due"] == checked["run"] + sum(checked["skipped"].values())
+    assert checked["commands"]["applied"] > 50
+    assert sum(result["figures"]["faults"].values()) > 5
