@@ -33,6 +33,7 @@ MEASUREMENTS = (
     "commands",
     "idle",
     "latency",
+    "recovery",
 )
 
 
