@@ -75,7 +75,11 @@ class RabbitmqRequests:
                 f"the broker did not take command {command_id} within {max(wait, self._send_timeout):g} s",
                 "It was not sent: send it again",
             ) from error
-        except AmqpError as error:
+        except (AmqpError, UnreachableError) as error:
+            if attempt.queued:
+                raise NotYetAppliedError(command_id, wait) from error
+            if isinstance(error, UnreachableError):
+                raise
             raise publish_error(error, self._topology.commands) from error
 
     async def _try(self, attempt: "_Attempt") -> Reply:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 from zoneinfo import ZoneInfo
 
 import click
@@ -25,7 +25,7 @@ from cronexec.cli.output import (
 )
 from cronexec.cli.records import job_record, next_slot, target_line
 from cronexec.cli.session import Session, run_session, wait_option
-from cronexec.domain.job import Job
+from cronexec.domain.job import Job, JobVersion
 from cronexec.domain.schedule import Schedule, ScheduleError
 from cronexec.errors import RefusedError
 
@@ -109,9 +109,10 @@ def show(ctx: click.Context, name: str, history: bool, as_json: bool) -> None:
 
 
 def _show_history(ctx: click.Context, name: str, as_json: bool) -> None:
-    versions = run_session(ctx, lambda session: session.client.jobs.versions(name))
-    if not versions:
-        raise RefusedError("not_found", f"there is no job {name}", "name")
+    async def work(session: Session) -> Sequence[JobVersion]:
+        return await session.client.jobs.versions(name) or await _miss(session, name)
+
+    versions = run_session(ctx, work)
     records: list[dict[str, Any]] = [
         {
             "version": each.version,
@@ -141,8 +142,13 @@ def document_text(document: Mapping[str, Any]) -> str:
 async def _find(session: Session, name: str) -> tuple[Job, datetime]:
     found, now = await asyncio.gather(session.client.jobs.get(name), session.store.terms.ping())
     if found is None:
-        raise RefusedError("not_found", f"there is no job {name}", "name")
+        await _miss(session, name)
     return found, now
+
+
+async def _miss(session: Session, name: str) -> NoReturn:
+    await require_served(session)
+    raise RefusedError("not_found", f"there is no job {name}", "name")
 
 
 @examples(

@@ -99,11 +99,10 @@ def list_runs(
 
 async def _require_known(session: Session, job: str | None) -> None:
     """Raise RefusedError where nothing is listed because there is no such job, or no such namespace."""
-    if job is None:
-        await require_served(session)
-    elif await session.client.jobs.get(job) is None and not await session.client.runs.list(
-        RunFilter(job=job, limit=1)
-    ):
+    await require_served(session)
+    if job is None or await session.client.jobs.get(job) is not None:
+        return
+    if not await session.client.runs.list(RunFilter(job=job, limit=1)):
         raise RefusedError("not_found", f"there is no job {job}, and no run of it in the ledger", "job")
 
 

@@ -9,6 +9,7 @@ import re
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
+from cronexec.cli.namespaces import require_served
 from cronexec.cli.session import Session
 from cronexec.domain.job import Job
 from cronexec.domain.run import Run, RunState, slot_run_id, slot_text
@@ -32,6 +33,7 @@ async def find_run(session: Session, given: str) -> Run:
     if found is None and "@" in given:
         found = await _find_slot(session, given)
     if found is None:
+        await require_served(session)
         raise RefusedError("not_found", f"there is no run {given}", "run")
     return found
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from cronexec.adapters.amqp_problems import ChannelClosedError
 from cronexec.adapters.rabbitmq import RabbitMQ
 from cronexec.adapters.rabbitmq_publisher import RabbitmqPublisher
 from cronexec.adapters.rabbitmq_reconnecting import ReconnectingConnection
@@ -23,20 +24,26 @@ class Channel:
     class connection:  # noqa: N801  it stands for an attribute
         user = "guest"
 
+    def __init__(self, ends: Exception | None = None) -> None:
+        self._ends = ends
+
     async def answer(self, answer: asyncio.Future[Any]) -> Any:
+        if self._ends:
+            raise self._ends
         return await answer
 
 
 class Connection:
     """Opens channels, or never does."""
 
-    def __init__(self, *, opens: bool) -> None:
+    def __init__(self, *, opens: bool, ends: Exception | None) -> None:
         self._opens = opens
+        self._ends = ends
 
     async def channel(self, _purpose: str, _prepare: Callable[..., Any]) -> Channel:
         if not self._opens:
             await asyncio.Event().wait()
-        return Channel()
+        return Channel(self._ends)
 
 
 class Publisher:
@@ -52,9 +59,9 @@ class Publisher:
             await asyncio.Event().wait()
 
 
-def requests(*, opens: bool = True, confirms: bool = True) -> RabbitmqRequests:
+def requests(*, opens: bool = True, confirms: bool = True, ends: Exception | None = None) -> RabbitmqRequests:
     return RabbitmqRequests(
-        cast(ReconnectingConnection, Connection(opens=opens)),
+        cast(ReconnectingConnection, Connection(opens=opens, ends=ends)),
         cast(RabbitmqPublisher, Publisher(confirms=confirms)),
         Topology("requests"),
         send_timeout=LIMIT,
@@ -65,6 +72,13 @@ async def test_a_confirmed_command_without_an_answer_is_in_the_queue() -> None:
     with pytest.raises(NotYetAppliedError, match="is in the queue") as caught:
         await requests().request(b"{}", command_id="one", wait=0.01)
     assert caught.value.confirmed
+
+
+async def test_a_confirmed_command_whose_channel_ends_is_in_the_queue() -> None:
+    closed = ChannelClosedError(541, "INTERNAL_ERROR")
+
+    with pytest.raises(NotYetAppliedError, match="is in the queue"):
+        await requests(ends=closed).request(b"{}", command_id="one", wait=5)
 
 
 async def test_a_command_that_was_handed_over_unconfirmed_may_be_applied() -> None:

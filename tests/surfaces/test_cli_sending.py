@@ -136,11 +136,22 @@ def test_sending_to_a_namespace_that_nobody_served_is_refused_and_creates_nothin
     assert not [each for each in collections if each.startswith(f"{wrong}.")]
 
 
-@pytest.mark.parametrize("listing", [("job", "list"), ("run", "list")], ids=" ".join)
-def test_a_list_of_a_namespace_that_is_none_is_not_merely_empty(
-    cronexec: CommandLine, environment: dict[str, str], listing: tuple[str, ...]
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("job", "list"),
+        ("job", "show", "a"),
+        ("job", "show", "--history", "a"),
+        ("run", "list"),
+        ("run", "list", "--job", "a"),
+        ("run", "show", "a@2026-07-01T01:00:00Z"),
+    ],
+    ids=" ".join,
+)
+def test_in_a_namespace_that_is_none_there_is_not_merely_nothing(
+    cronexec: CommandLine, environment: dict[str, str], asked: tuple[str, ...]
 ) -> None:
-    answer = cronexec("--namespace", f"{environment['CRONEXEC_NAMESPACE']}s", *listing, "--json")
+    answer = cronexec("--namespace", f"{environment['CRONEXEC_NAMESPACE']}s", *asked, "--json")
 
     assert (answer.code, answer.json["error"]["code"]) == (1, "unknown_namespace")
 
