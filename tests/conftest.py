@@ -29,7 +29,7 @@ from cronexec.dev.servers import Servers
 FETCHED = (
     Path(__file__).parent.parent / ".servers" / "bin"
 )  # where `make setup` puts a mongod if there is none
-QUEUES = ("baton", "commands", "commands.rejected")
+QUEUES = ("baton", "commands", "commands.newer", "commands.rejected")
 EXCHANGES = ("control",)
 
 SETTINGS = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("CRONEXEC_")}

@@ -4,8 +4,10 @@ It keeps the same promises as `adapters.rabbitmq`, and the same contract tests r
 """
 
 import asyncio
+import itertools
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -13,6 +15,7 @@ from cronexec.adapters.link_events import LinkEvents
 from cronexec.adapters.memory_hub import (
     BATON,
     COMMANDS,
+    NEWER,
     REJECTED,
     MemoryConsumer,
     MemoryHub,
@@ -24,7 +27,8 @@ from cronexec.errors import NotYetAppliedError, RefusedError, UnreachableError
 from cronexec.ports import BatonArrived, CommandArrived, LinkEvent, QueueDepth, RejectedCommand
 
 BATON_PREFETCH = 8
-COMMAND_PREFETCH = 256
+COMMAND_PREFETCH = 512
+KEPT_PREFETCH = 64
 
 
 class MemoryBroker:
@@ -82,6 +86,8 @@ class MemoryLink:
         self._loop = asyncio.get_running_loop()
         self._events = LinkEvents()
         self._consuming: dict[str, tuple[MemoryQueue, MemoryConsumer]] = {}
+        self._numbers = itertools.count(1)  # one series of tags for two queues
+        self._delivered: dict[int, tuple[str, int]] = {}
         hub.links.append(self._lose)
         self._consume(BATON, MemoryConsumer(BATON_PREFETCH, self._baton_arrived, self._cancelled))
 
@@ -89,14 +95,25 @@ class MemoryLink:
         return await self._events.next()
 
     async def take_commands(self) -> None:
-        if COMMANDS not in self._consuming and self._events.lost is None:
-            self._consume(COMMANDS, MemoryConsumer(COMMAND_PREFETCH, self._command_arrived, self._cancelled))
+        self._take(COMMANDS, COMMAND_PREFETCH)
+
+    async def take_kept(self) -> int:
+        waiting = len(self._hub.queues[NEWER].ready)
+        self._take(NEWER, KEPT_PREFETCH)
+        return waiting
+
+    def _take(self, name: str, prefetch: int) -> None:
+        if name not in self._consuming and self._events.lost is None:
+            arrived = partial(self._command_arrived, name)
+            self._consume(name, MemoryConsumer(prefetch, arrived, self._cancelled))
 
     def ack_baton(self, tag: int) -> None:
         self._ack(BATON, [tag])
 
     def ack_commands(self, tags: Sequence[int]) -> None:
-        self._ack(COMMANDS, tags)
+        for tag in tags:
+            name, delivery = self._delivered.pop(tag, (COMMANDS, 0))
+            self._ack(name, [delivery])
 
     async def release(self) -> None:
         self._lose("released")
@@ -132,7 +149,9 @@ class MemoryLink:
             BatonArrived(tag=tag, message_id=message.message_id, redelivered=message.redelivered)
         )
 
-    def _command_arrived(self, tag: int, message: MemoryMessage) -> None:
+    def _command_arrived(self, name: str, delivery: int, message: MemoryMessage) -> None:
+        tag = next(self._numbers)
+        self._delivered[tag] = (name, delivery)
         self._events.put(
             CommandArrived(
                 tag=tag,
@@ -142,6 +161,7 @@ class MemoryLink:
                 correlation_id=message.correlation_id,
                 user=message.user,
                 headers=message.headers,
+                kept=name == NEWER,
             )
         )
 
@@ -186,6 +206,19 @@ class MemoryPublisher:
         message_id = command.message_id or uuid4().hex
         self._hub.queues[REJECTED].put(
             MemoryMessage(body=command.body, message_id=message_id, headers=headers)
+        )
+
+    async def keep(self, command: CommandArrived) -> None:
+        self._check_takes()
+        self._hub.queues[NEWER].put(
+            MemoryMessage(
+                body=command.body,
+                message_id=command.message_id,
+                reply_to=command.reply_to,
+                correlation_id=command.correlation_id,
+                user=command.user,
+                headers=command.headers,
+            )
         )
 
     async def publish(

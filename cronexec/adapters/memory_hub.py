@@ -15,6 +15,7 @@ from cronexec.errors import UnreachableError
 
 BATON = "baton"
 COMMANDS = "commands"
+NEWER = "commands.newer"
 REJECTED = "commands.rejected"
 
 
@@ -92,7 +93,7 @@ class MemoryHub:
     """
 
     def __init__(self) -> None:
-        self.queues = {name: MemoryQueue() for name in (BATON, COMMANDS, REJECTED)}
+        self.queues = {name: MemoryQueue() for name in (BATON, COMMANDS, NEWER, REJECTED)}
         self.routes: set[tuple[str, str]] = set()
         self.published: list[tuple[str, str, bytes, Mapping[str, Any]]] = []
         self.requesters: dict[str, Callable[[bytes], None]] = {}

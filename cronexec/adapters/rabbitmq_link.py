@@ -11,7 +11,7 @@ one doubts must not hold a baton.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from itertools import takewhile
 
@@ -19,10 +19,12 @@ from cronexec.adapters.amqp import AmqpChannel, AmqpConnection, Message
 from cronexec.adapters.amqp_problems import AmqpError
 from cronexec.adapters.link_events import LinkEvents
 from cronexec.adapters.rabbitmq_topology import Topology
+from cronexec.adapters.rejected import USER
 from cronexec.ports import BatonArrived, CommandArrived, LinkEvent
 
 BATON_PREFETCH = 8
 COMMAND_PREFETCH = 512  # twice what one write takes: while it is under way, the next ones arrive
+KEPT_PREFETCH = 64
 RELEASE_TIMEOUT = timedelta(seconds=1)
 
 
@@ -38,6 +40,7 @@ class RabbitmqLink:
         self._baton = baton
         self._commands = commands
         self._consumers: list[str] = []
+        self._taken: set[str] = set()
         self._unacked = Unacked()
         for ended in (connection.closed, baton.closed, commands.closed):
             ended.add_done_callback(lambda future: self._lose(str(future.result())))
@@ -45,7 +48,7 @@ class RabbitmqLink:
     @classmethod
     async def open(cls, connection: AmqpConnection, topology: Topology) -> "RabbitmqLink":
         link = cls(connection, await connection.channel(), await connection.channel(), topology)
-        await link._consume(link._baton, topology.baton, BATON_PREFETCH)
+        await link._consume(link._baton, topology.baton, BATON_PREFETCH, link._baton_arrived)
         return link
 
     @property
@@ -55,11 +58,21 @@ class RabbitmqLink:
     async def events(self) -> LinkEvent:
         return await self._events.next()
 
-    async def take_commands(self) -> None:
-        if len(self._consumers) > 1 or self._events.lost:
-            return
+    async def take_kept(self) -> int:
         with contextlib.suppress(AmqpError):  # the loss is an event already
-            await self._consume(self._commands, self._topology.commands, COMMAND_PREFETCH)
+            waiting = await self._commands.look_up(self._topology.newer)
+            await self._take(self._topology.newer, KEPT_PREFETCH, self._kept_arrived)
+            return waiting.ready
+        return 0
+
+    async def take_commands(self) -> None:
+        with contextlib.suppress(AmqpError):  # the loss is an event already
+            await self._take(self._topology.commands, COMMAND_PREFETCH, self._command_arrived)
+
+    async def _take(self, queue: str, prefetch: int, arrived: Callable[[Message], None]) -> None:
+        if queue not in self._taken and not self._events.lost:
+            self._taken.add(queue)
+            await self._consume(self._commands, queue, prefetch, arrived)
 
     def ack_baton(self, tag: int) -> None:
         self._ack(self._baton, tag)
@@ -92,12 +105,13 @@ class RabbitmqLink:
     def sever(self) -> None:
         self._connection.sever()
 
-    async def _consume(self, channel: AmqpChannel, queue: str, prefetch: int) -> None:
+    async def _consume(
+        self, channel: AmqpChannel, queue: str, prefetch: int, arrived: Callable[[Message], None]
+    ) -> None:
         await channel.limit_unacked(prefetch)
-        is_baton = channel is self._baton
         tag = await channel.consume(
             queue,
-            self._baton_arrived if is_baton else self._command_arrived,
+            arrived,
             on_cancel=lambda: self._lose(
                 f"the broker cancelled the consumer of {queue} (deleted, moved or timed out)"
             ),
@@ -131,6 +145,14 @@ class RabbitmqLink:
         )
 
     def _command_arrived(self, message: Message) -> None:
+        self._pass_on(message, message.user_id, kept=False)
+
+    def _kept_arrived(self, message: Message) -> None:
+        """Believe what the headers say of the sender if it was an instance that kept it: one of our login."""
+        by_instance = message.user_id is not None and message.user_id == self._connection.user
+        self._pass_on(message, message.headers.get(USER) if by_instance else message.user_id, kept=True)
+
+    def _pass_on(self, message: Message, user: str | None, *, kept: bool) -> None:
         self._unacked.add(message.tag)
         self._events.put(
             CommandArrived(
@@ -139,8 +161,9 @@ class RabbitmqLink:
                 message_id=message.message_id,
                 reply_to=message.reply_to,
                 correlation_id=message.correlation_id,
-                user=message.user_id,
+                user=user,
                 headers=message.headers,
+                kept=kept,
             )
         )
 

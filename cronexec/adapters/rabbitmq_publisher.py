@@ -33,7 +33,7 @@ from cronexec.adapters.amqp_problems import (
 )
 from cronexec.adapters.rabbitmq_reconnecting import ReconnectingConnection
 from cronexec.adapters.rabbitmq_topology import Topology
-from cronexec.adapters.rejected import rejected_headers
+from cronexec.adapters.rejected import USER, rejected_headers
 from cronexec.errors import RefusedError, UnreachableError
 from cronexec.ports import CommandArrived
 
@@ -97,6 +97,19 @@ class RabbitmqPublisher:
             headers=headers,
         )
         await self._deliver("commands", self._topology.rejected, command.body, properties)
+
+    async def keep(self, command: CommandArrived) -> None:
+        """See the port. Sent by this instance's user, which vouches for the sender's in the headers."""
+        user = {} if command.user is None else {USER: command.user}
+        properties = BasicProperties(
+            content_type=JSON,
+            delivery_mode=PERSISTENT,
+            message_id=command.message_id or uuid4().hex,
+            correlation_id=command.correlation_id,
+            reply_to=command.reply_to,
+            headers=dict(command.headers) | user,
+        )
+        await self._deliver("commands", self._topology.newer, command.body, properties)
 
     async def publish(
         self, exchange: str, routing_key: str, body: bytes, headers: Mapping[str, Any], *, content_type: str

@@ -44,6 +44,11 @@ class Topology:
         return f"{self.namespace}.commands"
 
     @property
+    def newer(self) -> str:
+        """Commands of a newer schema than the holder's, in their order, for a newer holder."""
+        return f"{self.namespace}.commands.newer"
+
+    @property
     def rejected(self) -> str:
         return f"{self.namespace}.commands.rejected"
 
@@ -60,7 +65,7 @@ class Topology:
 
     async def declare_all(self, connection: AmqpConnection) -> None:
         """Declare every queue; raises UnreachableError when one cannot be used."""
-        for queue in (self.rejected, self.commands, self.baton):
+        for queue in (self.rejected, self.newer, self.commands, self.baton):
             await self.declare(connection, queue)
 
     async def declare(self, connection: AmqpConnection, queue: str) -> Declared:

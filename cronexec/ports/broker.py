@@ -17,7 +17,7 @@ class BatonArrived:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CommandArrived:
-    """A message from the command queue.
+    """A message from the command queue, or `kept`: from the queue of those kept for a newer holder.
 
     `user` is the AMQP user where the sender set it (the broker verifies it).
     """
@@ -29,6 +29,7 @@ class CommandArrived:
     correlation_id: str | None = None
     user: str | None = None
     headers: Mapping[str, Any] = field(default_factory=dict)
+    kept: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +50,10 @@ class Link(Protocol):
 
     async def events(self) -> LinkEvent:
         """Wait for the next event. After `LinkLost` it is returned again at every call."""
+        ...
+
+    async def take_kept(self) -> int:
+        """Begin to consume what holders kept for newer ones; returns how many messages wait there."""
         ...
 
     async def take_commands(self) -> None:
@@ -116,10 +121,27 @@ class Publisher(Protocol):
         """Put a message into the rejected queue with the reason in its headers; confirmed."""
         ...
 
+    async def keep(self, command: CommandArrived) -> None:
+        """Put a command aside for a newer holder, with what its answer and its record need; confirmed."""
+        ...
+
     async def publish(
         self, exchange: str, routing_key: str, body: bytes, headers: Mapping[str, Any], *, content_type: str
     ) -> None:
         """Publish for a run (target `publish`); raises `RefusedError` when it cannot be routed."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Management(Protocol):
+    """The broker's management, where it is configured."""
+
+    async def close_connections(self, instance_id: str, reason: str) -> int:
+        """Have the broker close the links of an instance, whatever it does itself: the baton moves on.
+
+        Returns how many were there. `reason` is what the closed side and the broker's log are told.
+        """
         ...
 
     async def close(self) -> None: ...

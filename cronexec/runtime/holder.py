@@ -142,7 +142,7 @@ class Holder:
             epoch=term.epoch,
             after_ms=round((context.clock.monotonic() - self._started_at) * 1000, 1),
         )
-        await self._link.take_commands()
+        await self._inbox.open()
         keeping = asyncio.create_task(self._keep_alive(committer))
         try:
             unsettled = await self._read(term)

@@ -3,15 +3,18 @@
 Order is the queue's order; a command is applied once for each id: one whose id is in the audit log gets its
 recorded reply again, or is rejected (`id_reused`) where its content is not that of the record. What cannot be
 parsed, or is not valid, is answered where that is possible and moved to the rejected queue with the reason
-before it is acked: a message is acked only when its effect, its reply or its rejection is safe. A command of
-a newer schema stays unacked in the hands of this holder, and so returns to the queue with its term, for a
-newer one.
+before it is acked: a message is acked only when its effect, its reply or its rejection is safe.
+
+A command of a newer schema is for a newer holder. It moves to a queue of its own, where any number of them
+wait in their order and hold up nothing here. Every holder looks there first, and takes commands only once
+what waited there is in its hands: it was sent before. What is too new for this one as well stays unacked, and
+so returns to its place with the term.
 """
 
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,11 +32,11 @@ from cronexec.domain.run import Run
 from cronexec.errors import CronexecError, InvalidDocumentError
 from cronexec.log import Log
 from cronexec.ports import AppliedCommand, CommandArrived, Link, Publisher, RecordedReply, Store
-from cronexec.runtime.service import Backoff
+from cronexec.runtime.service import Backoff, Wake
 
 MOST_AT_ONCE = 256
 LAST_REPLIES_TIMEOUT = 2.0
-MOST_HELD_FOR_NEWER = 128  # of a prefetch of 256
+KEPT_TIMEOUT = 5.0  # seconds: should what was counted not come, commands must not wait for it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,11 +77,34 @@ class Inbox:
         self._wake = wake
         self._waiting: deque[Received] = deque()
         self._singly = 0
-        self._held_for_newer = 0
+        self._to_keep: deque[CommandArrived] = deque()
+        self._kept_to_come = 0
+        self._kept_are_here = Wake()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Begin to take commands, those first that earlier holders kept."""
+        waiting = await self._link.take_kept()
+        self._kept_to_come += waiting  # less those that have arrived meanwhile
+        if self._kept_to_come > 0:
+            self._kept_are_here.clear()
+            self._spawn(self._take_commands_after_kept())
+        else:
+            await self._link.take_commands()
+
+    async def _take_commands_after_kept(self) -> None:
+        await self._kept_are_here.wait(KEPT_TIMEOUT)
+        await self._link.take_commands()
 
     def arrive(self, arrived: CommandArrived) -> None:
         """Take a message from the queue: validated before anything else looks at it."""
+        self._read(arrived)
+        if arrived.kept:
+            self._kept_to_come -= 1
+            if self._kept_to_come <= 0:
+                self._kept_are_here.set()
+
+    def _read(self, arrived: CommandArrived) -> None:
         try:
             command, sent = read_command(arrived.body)
             received = Received(command=command, sent=sent, arrived=arrived)
@@ -95,11 +121,31 @@ class Inbox:
             self._wake()
 
     def _keep_for_newer(self, arrived: CommandArrived, error: NewerSchemaError) -> None:
-        """Leave it unacked; so many that they would fill the prefetch are rejected."""
         self._log.warning("command.newer_schema", schema=error.schema, why=str(error))
-        self._held_for_newer += 1
-        if self._held_for_newer > MOST_HELD_FOR_NEWER:
-            self._spawn(self._reject(arrived, str(error), "schema"))
+        if arrived.kept:
+            self._kept_to_come = 0  # those behind it may never be delivered to this holder
+            return
+        self._to_keep.append(arrived)
+        if len(self._to_keep) == 1:
+            self._spawn(self._keep_all())
+
+    async def _keep_all(self) -> None:
+        """Move commands one after the other, in their order."""
+        while self._to_keep:
+            arrived = self._to_keep[0]
+            await self._until_safe(lambda: self._publisher.keep(self._to_keep[0]), "command.keep_delayed")
+            self._to_keep.popleft()
+            self._link.ack_commands([arrived.tag])
+
+    async def _until_safe(self, publish: Callable[[], Awaitable[None]], delayed: str) -> None:
+        """Publish until it is confirmed. What is not acked when the term ends comes back with the next."""
+        backoff = Backoff()
+        while True:
+            try:
+                return await publish()
+            except CronexecError as error:
+                self._log.warning(delayed, error=str(error))
+                await asyncio.sleep(backoff.next())
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -177,6 +223,7 @@ class Inbox:
 
         Replies that are on their way are sent, in bounded time: what they answer is committed and acked.
         """
+        self._kept_are_here.set()
         if self._tasks:
             _, pending = await asyncio.wait(self._tasks, timeout=LAST_REPLIES_TIMEOUT)
             for task in pending:
@@ -202,15 +249,10 @@ class Inbox:
         code: ErrorCode = ErrorCode.INVALID,
     ) -> None:
         self._log.warning("command.rejected", code=code.value, field=field, why=message, user=arrived.user)
-        backoff = Backoff()
-        while True:
-            try:
-                await self._publisher.reject(arrived, code=code.value, message=message, field=field)
-                break
-            except CronexecError as error:
-                # Not acked: should the term end first, it comes back with the next one.
-                self._log.warning("command.reject_delayed", error=str(error))
-                await asyncio.sleep(backoff.next())
+        await self._until_safe(
+            lambda: self._publisher.reject(arrived, code=code.value, message=message, field=field),
+            "command.reject_delayed",
+        )
         self._link.ack_commands([arrived.tag])
         reply = error_reply(command_identity(arrived.body), code.value, message, field)
         await self._send([(arrived, reply)])

@@ -23,7 +23,7 @@ from cronexec.domain.term import TermRecord
 from cronexec.settings import Settings
 
 MEMBER = Path(__file__).with_name("member.py")
-QUEUES = ("baton", "commands", "commands.rejected")
+QUEUES = ("baton", "commands", "commands.newer", "commands.rejected")
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 WARM_UP = 2.0  # seconds from an instance's first heartbeat until it surely stands by
 COMMAND_WAIT = 300.0  # seconds: how long a command may take is measured, not limited

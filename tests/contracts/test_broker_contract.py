@@ -309,6 +309,43 @@ async def test_a_command_in_hand_stays_unacked_when_those_around_it_are_acked(be
     assert [(await command(again)).message_id for _ in range(3)] == [ids[2], ids[4], "c5"]
 
 
+async def test_kept_commands_come_in_their_order_with_all_that_came_with_them(bench: Bench) -> None:
+    broker = bench.instance()
+    publisher = broker.publisher()
+    link = await broker.open_link()
+    for name in ("k0", "k1", "k2"):
+        asked = CommandArrived(
+            tag=1,
+            body=b"{}",
+            message_id=name,
+            reply_to="back",
+            correlation_id=f"c-{name}",
+            user="eve",
+            headers={"x-mine": "1"},
+        )
+        await publisher.keep(asked)
+    assert await link.take_kept() == 3
+    arrived = [await command(link) for _ in range(3)]
+    assert [each.message_id for each in arrived] == ["k0", "k1", "k2"]
+    assert {(each.kept, each.reply_to, each.user, each.headers["x-mine"]) for each in arrived} == {
+        (True, "back", "eve", "1")
+    }
+    assert arrived[1].correlation_id == "c-k1"
+    await link.take_commands()
+    await send(broker, 2)
+    commands = [await command(link) for _ in range(2)]
+    assert [each.kept for each in commands] == [False, False]
+    link.ack_commands([arrived[0].tag, commands[1].tag])
+    await send(broker, 1, first=2)
+    await command(link)  # sent after the acks, so they have arrived
+    await link.close()
+    again = await broker.open_link()
+    assert await again.take_kept() == 2
+    assert [(await command(again)).message_id for _ in range(2)] == ["k1", "k2"]
+    await again.take_commands()
+    assert [(await command(again)).message_id for _ in range(2)] == ["c0", "c2"]
+
+
 async def answer(link: Link, broker: Broker, reply: Callable[[CommandArrived], Any]) -> None:
     """Play the holder until the link is lost."""
     await link.take_commands()

@@ -8,7 +8,9 @@ import pytest
 from bench import Bench, at, document, pass_time, until
 from faults import away, fails
 
-from cronexec.adapters.memory_hub import COMMANDS, REJECTED
+from cronexec.adapters.memory_broker import MemoryLink
+from cronexec.adapters.memory_hub import COMMANDS, NEWER, REJECTED
+from cronexec.domain import command
 from cronexec.domain.command import read_command
 from cronexec.domain.run import RunState
 from cronexec.errors import UnreachableError
@@ -30,6 +32,13 @@ class Requester:
 
 def rejected(bench: Bench) -> list[bytes]:
     return [message.body for message in bench.hub.queues[REJECTED].ready]
+
+
+def kept(bench: Bench) -> list[str]:
+    queue = bench.hub.queues[NEWER]
+    in_hand = [message for consumer in queue.consumers for message in consumer.unacked.values()]
+    messages = sorted([*in_hand, *queue.ready], key=lambda message: message.place)
+    return [json.loads(message.body)["id"] for message in messages]
 
 
 def unacked(bench: Bench) -> int:
@@ -182,18 +191,72 @@ async def test_a_message_is_acked_only_when_its_rejection_is_safe(bench: Bench) 
     assert unacked(bench) == 0
 
 
-async def test_a_command_of_a_newer_schema_is_kept_for_a_newer_holder(bench: Bench) -> None:
+async def test_commands_of_a_newer_schema_wait_in_order_for_a_newer_holder_and_hold_up_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     anna = await bench.holder("anna")
-    bench.send_raw({"schema": 2, "id": "new", "type": "job.teleport"})
-    await bench.put(document("backup", LATER))  # others go on
-    assert anna.said("command.newer_schema")
-    assert unacked(bench) == 1
+    names = [f"new-{number}" for number in range(700)]
+    for name in names:
+        bench.send_raw({"schema": 2, "id": name, "type": "job.trigger", "name": "backup"})
+    await bench.put(document("backup", LATER))  # behind them, and yet answered
+    await until(lambda: unacked(bench) == 0, lambda: unacked(bench))
+    assert kept(bench) == names
     assert rejected(bench) == []
     bert = bench.start("bert")
     anna.end_term()
     await bert.holding()
-    await until(lambda: bert.said("command.newer_schema"), lambda: bert.events[-3:])
-    assert unacked(bench) == 1
+    await bench.put(document("other", LATER))  # a holder as old as the last one keeps them where they are
+    assert kept(bench) == names
+    await bert.stop()
+    monkeypatch.setattr(command, "SCHEMA", 2)
+    bench.send_raw({"schema": 2, "id": "late", "type": "job.trigger", "name": "backup"})
+    await bench.holder("carl")
+    await until(lambda: "late" in bench.database.commands, lambda: len(bench.database.commands))
+    assert [each for each in bench.database.commands if each in {*names, "late"}] == [*names, "late"]
+    await until(lambda: not kept(bench), lambda: kept(bench)[:3])
+    assert rejected(bench) == []
+
+
+async def test_who_sent_a_kept_command_gets_its_answer_from_the_newer_holder(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna = await bench.holder("anna")
+    await bench.put(document("backup", LATER))
+    asking = Requester(bench)
+    bench.send_raw({"schema": 2, "id": "n", "type": "job.pause", "name": "backup"}, reply_to=asking.address)
+    await until(lambda: kept(bench), lambda: anna.events[-3:])
+    assert asking.replies == []
+    monkeypatch.setattr(command, "SCHEMA", 2)
+    anna.end_term()
+    await until(lambda: asking.replies, lambda: anna.events[-3:])
+    assert (asking.replies[0]["id"], asking.replies[0]["ok"]) == ("n", True)
+
+
+async def test_a_newer_command_is_acked_only_when_it_is_safe_elsewhere(bench: Bench) -> None:
+    anna = await bench.holder("anna")
+    away = fails(UnreachableError("broker", "blocked", ""))
+    anna.faults.next("publisher.keep", away, away)
+    for name in "abc":
+        bench.send_raw({"schema": 2, "id": name, "type": "job.teleport"})
+    await until(lambda: anna.said("command.keep_delayed"), lambda: anna.events[-3:])
+    assert unacked(bench) == 3
+    await until(lambda: unacked(bench) == 0, lambda: anna.events[-3:])
+    assert kept(bench) == ["a", "b", "c"]
+    assert len(anna.said("command.newer_schema")) >= 3
+
+
+async def test_commands_do_not_wait_for_kept_ones_that_do_not_come(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_kept = MemoryLink.take_kept
+
+    async def miscounting(link: MemoryLink) -> int:
+        return 5 + await take_kept(link)
+
+    monkeypatch.setattr(MemoryLink, "take_kept", miscounting)
+    await bench.holder()
+    await bench.put(document("backup", LATER))
+    assert "backup" in bench.database.jobs
 
 
 async def test_a_message_that_crashes_its_reader_is_rejected_and_costs_no_term(
