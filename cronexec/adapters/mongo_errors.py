@@ -30,6 +30,7 @@ STANDALONE_REMEDY = (
 )
 UNAUTHORIZED, AUTHENTICATION_FAILED, TRANSACTIONS_UNSUPPORTED = 13, 18, 20
 DUPLICATE_KEY = 11000
+WRITE_CONFLICT = 112
 # What no repetition cures: the document itself is refused (names as in the server's error_codes.yml).
 REFUSED_FOR_GOOD = frozenset(
     {
@@ -96,6 +97,11 @@ def unreachable(problem: str, remedy: str) -> UnreachableError:
 def is_duplicate_key(error: PyMongoError) -> bool:
     """Whether a unique key was there already: of a single write, or of one in a bulk."""
     return DUPLICATE_KEY in error_codes(error)
+
+
+def is_conflict(error: PyMongoError) -> bool:
+    """Whether another transaction had written what this one was about to write, committed or not."""
+    return WRITE_CONFLICT in error_codes(error)
 
 
 def is_refused_for_good(error: PyMongoError) -> bool:

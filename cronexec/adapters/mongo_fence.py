@@ -9,7 +9,8 @@ something: one that only reads, or sets what is there already, would not conflic
 Failure cases:
 
 - *Conflict, or the connection lost before the commit was sent*: nothing was written. The same decision is
-  tried again with the same (epoch, seq), a bounded number of times.
+  tried again with the same (epoch, seq), a bounded number of times; repeated conflicts end the sessions of
+  former terms, whose transactions may be open still (what a network held back may even open one later).
 - *The commit's answer is unknown*: the commit is sent again (it is idempotent) until `timeout`, then
   `UnclearCommitError`.
 - *The answer was lost, and the retry meets its own write* (a duplicate key, or (epoch, seq) gone by one):
@@ -36,9 +37,11 @@ from cronexec.adapters.mongo_collections import Collections, Document, MongoClie
 from cronexec.adapters.mongo_content import write_content
 from cronexec.adapters.mongo_errors import (
     driver_errors,
+    is_conflict,
     is_duplicate_key,
     translated,
 )
+from cronexec.adapters.mongo_sessions import end_former_sessions
 from cronexec.domain.term import Term
 from cronexec.errors import (
     DuplicateEntryError,
@@ -53,6 +56,7 @@ from cronexec.ports import Batch, Clock
 TERM_ID = "term"
 CLOCK_TOLERANCE_MS = 1000  # how far `until` may be ahead of the primary's clock
 ATTEMPTS = 6  # of the whole transaction, when it conflicts
+CONFLICTS_IN_A_ROW = 2  # after which a former term's open transaction may be what it conflicts with
 RETRY_AFTER = 0.005  # seconds, doubled with each attempt
 SNAPSHOT = ReadConcern("snapshot")
 
@@ -183,8 +187,15 @@ class _Write:
                     return await self._explain_duplicate(error)
                 if not self._may_repeat(error) or self._no_more(attempt):
                     raise
+                if attempt == CONFLICTS_IN_A_ROW and is_conflict(error):
+                    await self._end_former_sessions()
             await asyncio.sleep(RETRY_AFTER * 2**attempt)
         return None
+
+    async def _end_former_sessions(self) -> None:
+        """Have a former term's transaction out of the way, which may have begun after this term did."""
+        found = await self._collections.term.find_one({"_id": TERM_ID}, {"former_sessions": 1})
+        await end_former_sessions(self._collections, found or {})
 
     def _may_repeat(self, error: PyMongoError) -> bool:
         """Whether nothing was written, or a repetition would recognize what was."""

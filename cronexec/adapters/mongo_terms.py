@@ -1,12 +1,13 @@
 """The term document: who holds, since when, under which epoch, and up to where the schedule was decided.
 
-Two documents are in this collection. `term` is changed by every fenced write and by every raising of the
-epoch; `insertion` holds when a baton was last inserted, apart from it, because batons are inserted just when
-a frozen holder keeps the term document locked.
+Three documents are in this collection. `term` is changed by every fenced write and by every raising of the
+epoch; `insertion` and `closing` hold when a baton was last inserted, and a silent holder's connection closed,
+apart from it, because that is done just when a frozen holder keeps the term document locked.
 
 A holder that dies or freezes inside a transaction keeps that lock for a minute and more. Its session's id is
 in the document, so whoever finds his change unanswered after 50 ms kills that session (no right beyond
-readWrite is needed for one's own user's sessions) and goes on waiting.
+readWrite is needed for one's own user's sessions) and goes on waiting. Whoever has raised the epoch ends the
+sessions of former terms in any case: one may have frozen before it came to this document (`mongo_sessions`).
 """
 
 import asyncio
@@ -17,19 +18,20 @@ from typing import Any, TypeVar
 from bson import Binary
 from bson.binary import UUID_SUBTYPE
 from pymongo import ReturnDocument
-from pymongo.errors import DuplicateKeyError, OperationFailure
+from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
 from cronexec.adapters.mongo_collections import Collections, Document, MongoClient
 from cronexec.adapters.mongo_errors import STANDALONE_REMEDY, driver_errors, unreachable
 from cronexec.adapters.mongo_fence import TERM_ID, FencedWriter, TermSession
 from cronexec.adapters.mongo_indexes import create_indexes
+from cronexec.adapters.mongo_sessions import REMEMBER_FORMER, end_former_sessions, end_sessions
 from cronexec.domain.run import Executor
 from cronexec.domain.term import Term, TermRecord
-from cronexec.log import get_logger
 from cronexec.ports import Batch, Clock
 
 INSERTION_ID = "insertion"
+CLOSING_ID = "closing"
 BLOCKED_AFTER = 0.05  # seconds without an answer: a dead holder's transaction may be in the way
 BLOCKED_AGAIN_AFTER = 0.5
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -52,6 +54,7 @@ class MongoTermStore:
             await self._ask_clock()
             await create_indexes(self._collections)
             await self._create(INSERTION_ID, {"at": LONG_AGO})
+            await self._create(CLOSING_ID, {"at": LONG_AGO})
             return await self._create(TERM_ID, {"epoch": 0, "seq": 0, "revision": 0, "watermark": "$$NOW"})
 
     async def ping(self) -> datetime:
@@ -77,10 +80,12 @@ class MongoTermStore:
                 "holder": {"$literal": who},
                 "since_at": "$$NOW",
                 "session": Binary(session.id, UUID_SUBTYPE),
+                "former_sessions": REMEMBER_FORMER,
             }
             found = await self._past_a_dead_holder(self._change_term({}, change))
-        if found is None:
-            raise _not_prepared()
+            if found is None:
+                raise _not_prepared()
+            await end_former_sessions(self._collections, found)
         self._writer.begin_term(session)
         return Term(
             epoch=found["epoch"],
@@ -106,11 +111,17 @@ class MongoTermStore:
             return await self._past_a_dead_holder(self._change_term(where, change)) is not None
 
     async def reserve_insertion(self, at_most_every: timedelta) -> bool:
+        return await self._reserve(INSERTION_ID, at_most_every)
+
+    async def reserve_closing(self, at_most_every: timedelta) -> bool:
+        return await self._reserve(CLOSING_ID, at_most_every)
+
+    async def _reserve(self, document_id: str, at_most_every: timedelta) -> bool:
         milliseconds = int(at_most_every / timedelta(milliseconds=1))
         long_enough = {"$lte": ["$at", {"$subtract": ["$$NOW", milliseconds]}]}
         with driver_errors():
             result = await self._collections.term.update_one(
-                {"_id": INSERTION_ID, "$expr": long_enough}, [{"$set": {"at": "$$NOW"}}]
+                {"_id": document_id, "$expr": long_enough}, [{"$set": {"at": "$$NOW"}}]
             )
             return result.matched_count == 1
 
@@ -160,11 +171,7 @@ class MongoTermStore:
     async def _kill_session_of_term(self) -> None:
         session = (await self._document()).get("session")
         if session is not None:
-            former = {"id": Binary(bytes(session), UUID_SUBTYPE)}
-            try:
-                await self._collections.database.command("killSessions", [former])
-            except OperationFailure as error:  # the lock goes away by itself, in a minute or more
-                get_logger().warning("term.session_not_killed", error=str(error))
+            await end_sessions(self._collections, [session])
 
 
 def _record(document: Document) -> TermRecord:

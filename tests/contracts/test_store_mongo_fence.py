@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,11 +14,12 @@ import mongo_faults
 import pytest
 from mongo_faults import Proxy
 from pymongo import AsyncMongoClient
-from stores import BERT, MongoBench, begin, entry, job, slot_at, write
+from stores import ANNA, BERT, MongoBench, begin, entry, job, slot_at, write
 
+from cronexec.adapters.mongo_content import write_content
 from cronexec.domain.run import Outcome, RunState
 from cronexec.errors import TermLostError, UnclearCommitError, UnwritableError
-from cronexec.ports import RunFilter, Settle, Start
+from cronexec.ports import Batch, RunFilter, Settle, Start
 
 SOON = 10.0  # seconds
 FORMERLY = (
@@ -79,6 +81,35 @@ async def test_a_holder_frozen_inside_a_transaction_wakes_up_to_a_lost_term(mong
     assert took < 1.0, f"{took:.3f} s"
     assert out == b"TermLostError\n"
     assert await store.runs.list(RunFilter()) == []
+
+
+@pytest.mark.parametrize("begun", ["before", "after"])
+async def test_a_transaction_of_a_former_term_that_is_open_still_does_not_hold_up_the_next_ones(
+    mongo: MongoBench, begun: str
+) -> None:
+    """Its network is held: it got no further than its entries, or they arrive when the term is over."""
+    former = mongo.instance()
+    first = await begin(former.store, ANNA)
+    current = former._writer._current
+    assert current is not None
+    collections, claimed = former._writer._collections, entry("a", epoch=1)
+    batch = Batch(until=first.watermark, revision=0, entries=[claimed])
+
+    async def get_as_far_as_the_entries() -> None:
+        await current.session.start_transaction()
+        await write_content(collections, current.session, first, batch, timedelta(days=1))
+
+    if begun == "before":
+        await get_as_far_as_the_entries()
+    await mongo.open().terms.raise_epoch(BERT)  # ends before it writes anything
+    store = mongo.open()
+    term = await store.terms.raise_epoch(BERT)
+    if begun == "after":
+        await get_as_far_as_the_entries()
+    began = time.perf_counter()
+    assert (await write(store, term, entries=[replace(claimed, epoch=3)])).seq == term.seq + 1
+    took = time.perf_counter() - began
+    assert took < 1.0, f"{took:.3f} s; otherwise a minute, and one lease after the other ends meanwhile"
 
 
 @pytest.mark.parametrize("delay_ms", [0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0])
