@@ -92,7 +92,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty:
         return
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     if sys.stdout.isatty() and len(rows) <= FITTED_ROWS:
-        _print_fitted(columns, cells)
+        print_fitted(columns, cells)
         return
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     for row in (columns, *cells):
@@ -100,18 +100,34 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty:
         click.echo(line.rstrip())
 
 
-def _print_fitted(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Fit the table to the terminal, in colours."""
+def print_fitted(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Fit the table to the terminal, in colours; ids, in the first column, stay whole while there is room."""
     from rich.console import Console  # noqa: PLC0415  costs what `cronexec --help` may not
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for place, column in enumerate(columns):
+        width = None if place else _width_for_ids(columns, rows, console.width)
+        table.add_column(column, overflow="fold", width=width)
     for row in rows:
         table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-    Console(highlight=False).print(table)
+    console.print(table)
+
+
+def _width_for_ids(columns: Sequence[str], rows: Sequence[Sequence[str]], total: int) -> int | None:
+    """Return the width of the first column in which its words are whole; the others keep that of their heads.
+
+    None where the table fits as it is, and where nothing is gained.
+    """
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    if sum(widths) + 2 * len(widths[1:]) <= total:
+        return None
+    longest = max((len(word) for row in rows for word in row[0].split()), default=0)
+    left = total - sum(len(column) + 2 for column in columns[1:])
+    width = max(len(columns[0]), min(longest, left))
+    return width if width > len(columns[0]) else None
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:

@@ -10,6 +10,8 @@ import pytest
 from cli_program import CommandLine, serving, settings_for
 from pymongo import MongoClient
 
+from cronexec.cli.output import print_fitted
+
 SLOT = datetime(2026, 7, 1, 1, 0, tzinfo=UTC)
 SCHEDULE = {"cron": "0 3 * * *", "timezone": "Europe/Amsterdam"}
 JOB = {"name": "backup", "schedule": SCHEDULE, "target": {"type": "shell", "command": "true"}}
@@ -157,3 +159,20 @@ def test_where_nothing_shows_the_retention_the_settings_count_and_are_named(
         verified = CommandLine(environment)("ledger", "verify", CRONEXEC_RETENTION="3d")
 
     assert "(retention 3d, as the settings here say)" in verified.lines[0]
+
+
+def test_in_a_terminal_an_id_stays_whole_while_the_other_columns_keep_their_heads(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns, run = ("RUN", "STATE", "REASON"), "close-league@2026-12-24T03:00:00Z"
+    monkeypatch.setenv("COLUMNS", "52")
+
+    print_fitted(
+        columns, [(run, "skipped", "paused by somebody@somewhere"), (f"{run} … {run}", "skipped", "")]
+    )
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == list(columns)
+    assert [line.split()[0] for line in lines if "skipped" in line] == [run, run]
+    assert lines[-1].split()[0] == run  # the range's end
+    assert "".join(line[len(run) + 11 :].strip() for line in lines[1:]) == "pausedbysomebody@somewhere"
