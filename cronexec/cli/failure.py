@@ -53,9 +53,8 @@ def failure_of(error: CronexecError) -> Failure:
         case RefusedError():
             return Failure(str(error), REFUSED, document | {"code": error.code, "field": error.field})
         case NotYetAppliedError():
-            return Failure(
-                str(error), NOT_YET, document | {"code": "not_yet_applied", "id": error.command_id}
-            )
+            sent = {"code": "not_yet_applied", "id": error.command_id, "confirmed": error.confirmed}
+            return Failure(str(error), NOT_YET, document | sent)
         case UnreachableError():
             return Failure(
                 str(error), UNREACHABLE, document | {"code": "unreachable", "service": error.service}
