@@ -23,7 +23,8 @@ from cronexec.adapters.mongo_documents import (
     run_document,
     version_document,
 )
-from cronexec.domain.job import Job
+from cronexec.domain.apply import FIRST_VERSION
+from cronexec.domain.job import Job, JobDocument
 from cronexec.domain.run import RunState
 from cronexec.domain.term import Term
 from cronexec.ports import Batch, CloseRange, Settle
@@ -44,8 +45,7 @@ async def write_content(
     if batch.adopt:
         await _adopt(collections.runs, session, term.epoch)
     await _bulk(collections.runs, session, _run_changes(batch, retention))
-    await _bulk(collections.job_versions, session, _version_changes(batch))
-    await _bulk(collections.jobs, session, _job_changes(batch, retention))
+    await _write_jobs(collections, session, batch, retention)
     await _bulk(collections.job_versions, session, _expiring_versions(batch.jobs, retention))
     for commands in slices(batch.commands):
         documents = [command_document(command, retention) for command in commands]
@@ -106,15 +106,48 @@ def _closes(closes: Sequence[CloseRange], retention: timedelta) -> Iterator[Writ
         yield UpdateMany(which, {"$set": fields, "$unset": {"open": ""}}, hint=BY_ID)
 
 
-def _version_changes(batch: Batch) -> Iterator[Write]:
-    for version in batch.versions:
-        document = version_document(version)
-        yield ReplaceOne({"_id": document["_id"]}, document, upsert=True)
+async def _write_jobs(
+    collections: Collections, session: AsyncClientSession, batch: Batch, retention: timedelta
+) -> None:
+    """Write jobs and versions: new ones by insertion, which costs half as much as an upsert."""
+    canonical = _Canonical()
+    latest = {(version.name, version.version): version for version in batch.versions}.values()
+    created = {each.name for each in latest if each.version == FIRST_VERSION}
+    versions, jobs = collections.job_versions, collections.jobs
+    opened = (version_document(each, canonical) for each in latest if each.to_at is None)
+    await _insert_anew(versions, session, opened)
+    closed = (version_document(each, canonical) for each in latest if each.to_at is not None)
+    await _bulk(versions, session, map(_replaced, closed))
+    new = (job_document(job, retention, canonical) for job in batch.jobs if job.name in created)
+    await _insert_anew(jobs, session, new)
+    changed = (job_document(job, retention, canonical) for job in batch.jobs if job.name not in created)
+    await _bulk(jobs, session, map(_replaced, changed))
 
 
-def _job_changes(batch: Batch, retention: timedelta) -> Iterator[Write]:
-    for job in batch.jobs:
-        yield ReplaceOne({"_id": job.name}, job_document(job, retention), upsert=True)
+class _Canonical:
+    """The canonical documents of one write: a job that was put and its version have the same."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, Document] = {}
+
+    def __call__(self, document: JobDocument) -> Document:
+        made = self._made.get(id(document))
+        if made is None:
+            made = self._made[id(document)] = document.to_document()
+        return made
+
+
+async def _insert_anew(
+    collection: Collection, session: AsyncClientSession, documents: Iterator[Document]
+) -> None:
+    """Insert, in place of what retention may have left behind of an earlier job of that name."""
+    while part := list(islice(documents, SLICE)):
+        await collection.delete_many({"_id": {"$in": [each["_id"] for each in part]}}, session=session)
+        await collection.insert_many(part, session=session)
+
+
+def _replaced(document: Document) -> ReplaceOne[Document]:
+    return ReplaceOne({"_id": document["_id"]}, document, upsert=True)
 
 
 def _expiring_versions(jobs: Sequence[Job], retention: timedelta) -> Iterator[Write]:

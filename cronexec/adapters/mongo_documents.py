@@ -11,7 +11,7 @@ empty is left out. Four fields are the store's own:
 - `_id` of a job's version is `NAME@VERSION`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -149,10 +149,12 @@ def outcome_from(fields: Mapping[str, Any]) -> Outcome:
     return Outcome(**{**fields, "state": RunState(fields["state"]), "output": output})
 
 
-def job_document(job: Job, retention: timedelta) -> Document:
+def job_document(
+    job: Job, retention: timedelta, canonical: Callable[[JobDocument], Document] = JobDocument.to_document
+) -> Document:
     fields: Document = {
         "_id": job.name,
-        "document": job.document.to_document(),
+        "document": canonical(job.document),
         "version": job.version,
         "revision": job.revision,
         "from_at": job.from_at,
@@ -185,12 +187,14 @@ def version_id(name: str, number: int) -> str:
     return f"{name}@{number}"
 
 
-def version_document(version: JobVersion) -> Document:
+def version_document(
+    version: JobVersion, canonical: Callable[[JobDocument], Document] = JobDocument.to_document
+) -> Document:
     fields: Document = {
         "_id": version_id(version.name, version.version),
         "name": version.name,
         "version": version.version,
-        "document": version.document.to_document(),
+        "document": canonical(version.document),
         "from_at": version.from_at,
         "to_at": version.to_at,
         "issued_by": version.issued_by,

@@ -60,6 +60,24 @@ async def test_versions_that_ended_before_an_instant_can_be_left_out(store: Stor
     assert [one.version for one in await store.jobs.versions(since=slot_at(59))] == [1, 2, 10]
 
 
+async def test_a_job_of_an_earlier_name_begins_anew_over_what_retention_left_behind(store: Store) -> None:
+    term = await write(store, await begin(store), versions=[version("a", 1, 0, 60)])
+    term = await write(
+        store, term, jobs=[job("a", 1, issued_by="old")], versions=[version("a", 1, 90)], revision=1
+    )
+    await write(store, term, jobs=[job("a", 2)], versions=[version("a", 1, 120)], revision=2)
+    assert await store.jobs.versions("a") == [version("a", 1, 120)]
+    assert await store.jobs.changed_since(0) == [job("a", 2)]
+
+
+async def test_a_job_may_be_put_changed_and_deleted_by_one_write(store: Store) -> None:
+    versions = [version("a", 1, 0), version("a", 1, 0, 60), version("a", 2, 60), version("a", 2, 60, 61)]
+    deleted = job("a", 3, version=2, deleted_at=slot_at(61))
+    await write(store, await begin(store), jobs=[deleted], versions=versions, revision=3)
+    assert await store.jobs.versions("a") == [versions[1], versions[3]]
+    assert await store.jobs.changed_since(0) == [deleted]
+
+
 async def test_some_versions_of_many_jobs_are_read_together(store: Store) -> None:
     versions = [version("b", 1, 0, 60), version("b", 2, 60), version("a", 1, 0), version("c", 1, 0)]
     await write(store, await begin(store), versions=versions)
