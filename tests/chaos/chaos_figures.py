@@ -8,14 +8,24 @@ connections again) to the next claim. Both by the wall clock of MongoDB, which i
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
+SLOT = 1.0  # seconds: what came due within it is decided with what comes due at its end
 SERVERS = {"rabbitmq", "mongodb"}
 NEXT_WITHIN = 180.0
+
+
+class Claim(NamedTuple):
+    """A claim: when it was made, by which epoch, and up to when."""
+
+    at: float
+    epoch: int
+    watermark: float
 
 
 def figures(log: Path) -> dict[str, Any]:
@@ -47,18 +57,20 @@ def figures(log: Path) -> dict[str, Any]:
     }
 
 
-def _claims(terms: Sequence[dict[str, Any]]) -> Iterable[tuple[float, int]]:
-    """Yield (at, epoch) of changes of the term document other than those that raise the epoch."""
-    epoch = None
-    for term in terms:
-        if term["epoch"] == epoch:
-            yield term["at"], term["epoch"]
-        epoch = term["epoch"]
+def _claims(terms: Sequence[dict[str, Any]]) -> Iterable[Claim]:
+    """Yield the changes of the term document that moved the watermark."""
+    for before, term in pairwise(terms):
+        if term["watermark"] > before["watermark"]:
+            yield Claim(term["at"], term["epoch"], term["watermark"])
 
 
-def _next(claims: Sequence[tuple[float, int]], since: float, until: float, epoch: int) -> float | None:
-    """Return how long after `since` the first claim of that epoch or a later one was made, before `until`."""
-    return next((at - since for at, of in claims if since <= at < until and of >= epoch), None)
+def _next(claims: Sequence[Claim], since: float, until: float, epoch: int) -> float | None:
+    """Return how long after `since` the first claim was made that decided what came due by then.
+
+    It is of that epoch or a later one, and was made before `until`.
+    """
+    found = (claim for claim in claims if since <= claim.at < until and since <= claim.watermark + SLOT)
+    return next((claim.at - since for claim in found if claim.epoch >= epoch), None)
 
 
 def _spread(found: list[float]) -> dict[str, float]:

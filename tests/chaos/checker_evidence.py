@@ -63,6 +63,9 @@ class Evidence:
     def _fits(self, work: Work, entry: Entry) -> None:
         if entry.state not in STARTED or (entry.started_at is None and entry.state != "abandoned"):
             self._report.find("ran_though_not_started", run=work.run, state=entry.state, by=work.instance)
+        if (work.job, work.slot) != (entry.job, entry.slot) or work.attempt > entry.attempt:
+            told = (work.job, work.slot, work.attempt)
+            self._report.find("wrong_identity", run=work.run, told=told, attempt=entry.attempt)
         self._fenced(work, entry)
         self._allowed(work, entry)
         if entry.cause == "schedule":

@@ -20,6 +20,7 @@ VIOLATIONS = {
     "late": "the work began late although nothing was wrong",
     "wrong_epoch": "work was started by a term after a later one's first claim, or by none that claimed it",
     "ran_though_not_started": "the work was done for an entry that was never started",
+    "wrong_identity": "a run was told another job or slot than the ledger has, or an attempt that never was",
     "without_evidence": "a run succeeded and left no evidence",
     "without_entry": "there is evidence for which the ledger has no entry",
     "abandoned_without_kill": "a run was abandoned and its instance was not killed while it ran",

@@ -213,6 +213,18 @@ def work_for_a_skip(sample: Sample) -> None:
     sample.history.work.append(replace(work, run=skip.id, job=skip.job, slot=skip.slot))
 
 
+@plants("wrong_identity")
+def work_for_another_slot_than_the_run_is_for(sample: Sample) -> None:
+    work = sample.work_of(some_run(sample))
+    work.slot += 1
+
+
+@plants("wrong_identity")
+def an_attempt_that_the_ledger_does_not_have(sample: Sample) -> None:
+    work = sample.work_of(some_run(sample))
+    sample.history.work.append(replace(work, attempt=2))
+
+
 @plants("skipped_without_cause")
 def a_misfire_within_its_grace(sample: Sample) -> None:
     entry = sample.rng.choice([entry for entry in sample.ran() if entry.claimed_at == entry.slot])
