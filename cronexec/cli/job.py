@@ -198,7 +198,13 @@ def put(
     guarded = () if replace or if_version is not None else reading.from_crontabs
     putting = Putting(reading.jobs, guarded=guarded, if_version=if_version, as_json=as_json)
     if dry_run:
-        stop(ctx, run_session(ctx, putting.compare))
+
+        async def compare(session: Session) -> int:
+            if not create:
+                await require_served(session)
+            return await putting.compare(session)
+
+        stop(ctx, run_session(ctx, compare))
     stop(ctx, run_sending(ctx, putting.send, wait=wait, create=create))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from cronexec.cli.namespaces import require_served
 from cronexec.cli.output import (
     Instant,
     examples,
@@ -60,6 +61,7 @@ def verify(ctx: click.Context, since: datetime | None, job: str | None, as_json:
     """
 
     async def work(session: Session) -> tuple[Verified, Retention]:
+        await require_served(session)
         kept = await _retention(session)
         with progress("verifying") as report:
             verified = await verify_ledger(

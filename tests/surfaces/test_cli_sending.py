@@ -145,13 +145,17 @@ def test_sending_to_a_namespace_that_nobody_served_is_refused_and_creates_nothin
         ("run", "list"),
         ("run", "list", "--job", "a"),
         ("run", "show", "a@2026-07-01T01:00:00Z"),
+        ("ledger", "verify"),
+        ("job", "put", "--dry-run", "-"),
     ],
     ids=" ".join,
 )
 def test_in_a_namespace_that_is_none_there_is_not_merely_nothing(
     cronexec: CommandLine, environment: dict[str, str], asked: tuple[str, ...]
 ) -> None:
-    answer = cronexec("--namespace", f"{environment['CRONEXEC_NAMESPACE']}s", *asked, "--json")
+    wrong = f"{environment['CRONEXEC_NAMESPACE']}s"
+
+    answer = cronexec("--namespace", wrong, *asked, "--json", stdin=JOB % "a")
 
     assert (answer.code, answer.json["error"]["code"]) == (1, "unknown_namespace")
 
