@@ -1,0 +1,125 @@
+"""A stage for each module of faults, on servers that may be harmed, and the table of what happened.
+
+`pytest tests/faults` tries every fault, with short settings and outages; `FULL=1` uses the default settings
+and the durations that matter to people. The table is printed at the end; `--fault-table F` writes it as JSON.
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import fault_table
+import pytest
+import pytest_asyncio
+from fault_table import Row
+from missing_servers import do_without
+
+pytest.register_assert_rewrite("stage", "trial")
+
+from stage import FULL, QUICKLY, Stage, open_stage  # noqa: E402  they assert, so they are registered first
+from trial import Trial  # noqa: E402
+
+from cronexec.dev.errors import MissingServerError  # noqa: E402
+from cronexec.dev.mongodb import PrivateMongo  # noqa: E402
+from cronexec.dev.rabbitmq import PrivateRabbitmq  # noqa: E402
+from cronexec.dev.replica_set import ELECTION_TIMEOUT, PrivateReplicaSet  # noqa: E402
+from cronexec.dev.servers import Servers  # noqa: E402
+
+ROWS = pytest.StashKey[list[Row]]()
+Try = Callable[[str], AbstractAsyncContextManager[Trial]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fault-table", type=Path, metavar="FILE", help="write the table of faults as JSON")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[ROWS] = []
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if not (rows := config.stash[ROWS]):
+        return
+    terminalreporter.section("faults")
+    for line in fault_table.lines_of(rows):
+        terminalreporter.write_line(line)
+    if (path := config.getoption("--fault-table")) is not None:
+        fault_table.write(rows, path)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(servers: Servers) -> PrivateRabbitmq:
+    """Return a RabbitMQ that may be restarted and killed."""
+    if servers.rabbitmq is None:
+        pytest.skip("faults need a RabbitMQ of their own")
+    return servers.rabbitmq
+
+
+@pytest.fixture(scope="session")
+def mongo(servers: Servers) -> PrivateMongo:
+    """Return a MongoDB of one member that may be restarted and killed."""
+    if servers.mongo is None:
+        pytest.skip("faults need a MongoDB of their own")
+    return servers.mongo
+
+
+@pytest.fixture(scope="module")
+def elected_set(server_directory: Path) -> Iterator[PrivateReplicaSet]:
+    """Return a MongoDB of three members, with a shorter election timeout unless it is for FULL."""
+    timeout = ELECTION_TIMEOUT if FULL else timedelta(seconds=3)
+    try:
+        started = PrivateReplicaSet(server_directory / "elected-set", election_timeout=timeout).start()
+    except MissingServerError as missing:
+        do_without(missing)
+    yield started
+    started.kill()
+
+
+@pytest.fixture(scope="module")
+def stage_settings() -> dict[str, str]:
+    """Return settings beyond the short ones; a module may have its own."""
+    return {}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(
+    request: pytest.FixtureRequest,
+    rabbitmq: PrivateRabbitmq,
+    mongo: PrivateMongo,
+    tmp_path_factory: pytest.TempPathFactory,
+    stage_settings: dict[str, str],
+) -> AsyncIterator[Stage]:
+    """Return three instances that carry out a schedule, on servers of one member each."""
+    async with open_stage(
+        tmp_path_factory.mktemp("stage"),
+        namespace=f"f{secrets.token_hex(3)}",
+        amqp_url=rabbitmq.url,
+        mongo_url=mongo.url,
+        versions=(rabbitmq.version, mongo.version),
+        rows=request.config.stash[ROWS],
+        settings=stage_settings if FULL else QUICKLY | stage_settings,
+    ) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage_on_set(
+    request: pytest.FixtureRequest,
+    rabbitmq: PrivateRabbitmq,
+    elected_set: PrivateReplicaSet,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Stage]:
+    """Return three instances that carry out a schedule, on a MongoDB of three members."""
+    async with open_stage(
+        tmp_path_factory.mktemp("stage"),
+        namespace=f"f{secrets.token_hex(3)}",
+        amqp_url=rabbitmq.url,
+        mongo_url=elected_set.url,
+        versions=(rabbitmq.version, elected_set.version),
+        rows=request.config.stash[ROWS],
+        settings={} if FULL else QUICKLY,
+    ) as opened:
+        yield opened
