@@ -80,8 +80,10 @@ class RabbitmqPublisher:
             content_type=JSON, delivery_mode=TRANSIENT, correlation_id=correlation_id
         )
         try:
-            async with asyncio.timeout(CONFIRM_TIMEOUT.total_seconds()):
-                channel = await self._connection.channel("replies", _as_it_is)
+            channel = self._connection.open_channel("replies")
+            if channel is None:
+                async with asyncio.timeout(CONFIRM_TIMEOUT.total_seconds()):
+                    channel = await self._connection.channel("replies", _as_it_is)
             channel.send("", reply_to, body, properties)
         except TimeoutError as error:
             raise publish_error(error, reply_to) from error

@@ -45,9 +45,8 @@ class ReconnectingConnection:
         self, purpose: str, prepare: Callable[[AmqpChannel], Awaitable[None]] = AmqpChannel.confirm
     ) -> AmqpChannel:
         """Return the open channel for `purpose`, prepared once. Raises UnreachableError and AmqpError."""
-        channel = self._channels.get(purpose)
-        if channel is not None and channel.is_open:
-            return channel
+        if (there := self.open_channel(purpose)) is not None:
+            return there
         async with self._opening:
             channel = self._channels.get(purpose)
             if channel is None or not channel.is_open:
@@ -60,6 +59,11 @@ class ReconnectingConnection:
                     raise
                 self._channels[purpose] = channel
             return channel
+
+    def open_channel(self, purpose: str) -> AmqpChannel | None:
+        """Return the channel for `purpose` if it is open."""
+        channel = self._channels.get(purpose)
+        return channel if channel is not None and channel.is_open else None
 
     def drop(self) -> None:
         """Close what is open without a word: it does not answer. The next use opens another."""

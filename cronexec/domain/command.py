@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, StrictBool, StrictInt, TypeAdapter, ValidationError
 
 from cronexec.domain.document_schema import publish_schema
-from cronexec.domain.job import JobDocument, JobName
+from cronexec.domain.job import READ_FROM, JobDocument, JobName
 from cronexec.domain.json_values import JsonObject, canonical_json
 from cronexec.domain.model import DocumentModel
 from cronexec.domain.problems import expected, invalid_document, problem
@@ -182,7 +182,7 @@ def read_command(body: bytes) -> tuple[Command, dict[str, Any]]:
         raise NewerSchemaError(number, _readable_id(sent))
     found = [] if number == SCHEMA else [FieldProblem("schema", expected(str(SCHEMA), schema))]
     try:
-        command = command_from_fields(document)
+        command = command_from_fields(document, read_from=len(body))
     except InvalidDocumentError as error:
         raise InvalidDocumentError([*found, *error.problems]) from None
     if found:
@@ -199,13 +199,14 @@ def same_content(sent: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return canonical_json(_content(sent)) == canonical_json(_content(other))
 
 
-def command_from_fields(fields: Mapping[str, Any]) -> Command:
+def command_from_fields(fields: Mapping[str, Any], *, read_from: int | None = None) -> Command:
     """Return the command with these fields, `type` and `id` among them.
 
-    Raises InvalidDocumentError with every wrong field.
+    `read_from`: how many bytes of JSON they were read from. Raises InvalidDocumentError with every wrong
+    field.
     """
     try:
-        return _COMMAND.validate_python(dict(fields))
+        return _COMMAND.validate_python(dict(fields), context={READ_FROM: read_from})
     except ValidationError as error:
         raise invalid_document(error, Command) from None
 

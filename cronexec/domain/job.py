@@ -60,6 +60,8 @@ __all__ = [
 JOB_NAME = r"[a-z0-9][a-z0-9._-]{0,127}"
 MAX_DOCUMENT_BYTES = 64 * 1024
 MAX_MISFIRE_LIMIT = 100_000
+READ_FROM = "read_from"  # in a validation's context: bytes of JSON
+_LONGER_AT_MOST = 6  # times, written as the size is measured: DEL takes one byte, and six as \u007f
 
 _DEFAULT_TIMEOUTS = {"webhook": timedelta(seconds=60), "publish": timedelta(seconds=60)}
 _HASHED = re.compile(r"(?<![a-z])h(?![a-z])", re.IGNORECASE)  # the cron symbol H depends on the job's name
@@ -231,10 +233,11 @@ class JobDocument(DocumentModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _prepare(cls, given: Any) -> Any:
+    def _prepare(cls, given: Any, info: ValidationInfo) -> Any:
         if not isinstance(given, Mapping):
             return given
-        _check_size(given)
+        if not _is_surely_short(info):
+            _check_size(given)
         return _with_default_timeout(given)
 
     def to_document(self) -> dict[str, Any]:
@@ -255,6 +258,12 @@ class JobDocument(DocumentModel):
 def job_schema() -> dict[str, Any]:
     """Return the JSON Schema of a job document."""
     return publish_schema(JobDocument.model_json_schema(), "cronexec job document")
+
+
+def _is_surely_short(info: ValidationInfo) -> bool:
+    """Whether what the document was read from is so short that the document cannot be too long."""
+    read_from = (info.context or {}).get(READ_FROM)
+    return read_from is not None and read_from * _LONGER_AT_MOST <= MAX_DOCUMENT_BYTES
 
 
 def _check_size(given: Mapping[str, Any]) -> None:

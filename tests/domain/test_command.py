@@ -28,7 +28,7 @@ from cronexec.domain.command import (
     read_command,
     same_content,
 )
-from cronexec.domain.job import JobDocument
+from cronexec.domain.job import MAX_DOCUMENT_BYTES, JobDocument
 from cronexec.errors import InvalidDocumentError
 
 JOB = {"name": "a", "schedule": {"every": "1m"}, "target": {"type": "shell", "command": "true"}}
@@ -220,6 +220,15 @@ def test_a_command_round_trips_and_the_schema_accepts_it(command: Command) -> No
 def test_a_command_encoded_anew_has_the_same_content(command: Command) -> None:
     again = parse_command(encode_command(command))
     assert is_same(encode_command(again), encode_command(command))
+
+
+def test_a_job_is_no_longer_than_allowed_however_short_its_command_is() -> None:
+    job = {**JOB, "params": {"x": "\x7f" * 11_000}}  # escaped, six times as long
+    message = json.dumps(
+        {"schema": 1, "id": "c1", "type": "job.put", "job": job}, ensure_ascii=False
+    ).encode()
+    assert len(message) < MAX_DOCUMENT_BYTES // 5
+    assert refusals(message) == ["job: a job document has at most 64 KiB; this one has 65 KiB"]
 
 
 def test_nulls_are_left_out_fields_to_parser_and_schema_alike() -> None:
