@@ -8,6 +8,17 @@ from pathlib import Path
 
 import cronexec
 
+CACHE = Path(__file__).parents[2] / ".mypy_cache" / "applications"  # of its own: the options are others
+MYPY = [
+    sys.executable,
+    "-m",
+    "mypy",
+    "--strict",
+    "--follow-imports=silent",
+    "--config-file=",
+    f"--cache-dir={CACHE}",
+]
+
 
 def test_what_applications_import_is_typed(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
@@ -15,7 +26,7 @@ def test_what_applications_import_is_typed(tmp_path: Path) -> None:
     package = Path(cronexec.__file__).parent
     assert (package / "py.typed").exists()  # without which a type checker would not look inside
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--config-file=", program.name],
+        [*MYPY, program.name],
         env=os.environ | {"MYPYPATH": str(package.parent)},
         cwd=tmp_path,
         capture_output=True,
