@@ -96,7 +96,7 @@ class Observer:
             self._behind_since = None
             deposed = await self._context.store.terms.depose(record.epoch, record.seq)
             self._context.log.error(
-                "term.silent_holder", epoch=record.epoch, lag_s=record.lag.total_seconds(), deposed=deposed
+                "baton.silent", epoch=record.epoch, lag_s=record.lag.total_seconds(), deposed=deposed
             )
 
     def _failed(self, error: str) -> None:

@@ -69,11 +69,11 @@ async def test_a_silent_holder_is_deposed_and_its_writes_are_over(bench: Bench) 
     for _ in range(115):
         await pass_time(1)
         await move(bench)
-    assert not anna.said("term.silent_holder")  # behind for a minute, and seen to be for nearly another
+    assert not anna.said("baton.silent")  # behind for a minute, and seen to be for nearly another
     for _ in range(10):
         await pass_time(1)
         await move(bench)
-    (said,) = anna.said("term.silent_holder")
+    (said,) = anna.said("baton.silent")
     assert said["epoch"] == 0
     assert (await bench.store.terms.read()).epoch == (1 if said["deposed"] else 0)
 

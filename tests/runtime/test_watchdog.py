@@ -112,3 +112,17 @@ def test_stopping_is_idempotent_and_ends_the_thread() -> None:
     dog.stop()
     dog.stop()
     assert "cronexec-watchdog" not in {thread.name for thread in threading.enumerate() if thread.is_alive()}
+
+
+async def test_a_stall_that_costs_no_term_is_measured_and_told() -> None:
+    now = 0.0
+    events: list[dict[str, Any]] = []
+
+    class Watched:
+        def end_term(self, reason: str) -> None:
+            raise AssertionError(reason)
+
+    dog = Watchdog(Watched(), limit=timedelta(seconds=10), monotonic=lambda: now, log=recording_log(events))
+    for now in (0.5, 1.0, 1.6, 4.1, 4.6):  # noqa: B007  what the clock shows
+        dog.beat()
+    assert [(event["event"], event["seconds"]) for event in events] == [("engine.stalled", 2.0)]
