@@ -29,12 +29,17 @@ Answer = dict[str, Any]
 
 @dataclass
 class Member:
-    """One process. `frozen`: stopped, to be continued."""
+    """One process. `frozen`: stopped, to be continued. `ending`: after SIGTERM."""
 
     name: str
     seat: "Seat"
     process: asyncio.subprocess.Process
     frozen: bool = False
+    ending: bool = False
+
+    @property
+    def lives(self) -> bool:
+        return self.process.returncode is None and not self.frozen and not self.ending
 
     def order(self, do: str, **what: Any) -> bool:
         """Have the process do something; returns whether it lives."""
@@ -102,11 +107,10 @@ class Members:
         ]
 
     def alive(self) -> Iterator[Member]:
-        """Yield those that run and are not frozen."""
+        """Yield those that run, and are neither frozen nor about to end."""
         for seat in self.seats:
-            member = seat.member
-            if member is not None and member.process.returncode is None and not member.frozen:
-                yield member
+            if seat.member is not None and seat.member.lives:
+                yield seat.member
 
     def named(self, name: str | None) -> Member | None:
         return next((member for member in self.alive() if member.name == name), None)
@@ -162,6 +166,7 @@ class Members:
 
     async def end(self, member: Member) -> int:
         """SIGTERM, and wait. Returns the exit code; one that does not end in time is killed, and noted."""
+        member.ending = True
         member.process.terminate()
         try:
             async with asyncio.timeout(ENDS_WITHIN):
