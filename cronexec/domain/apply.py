@@ -334,6 +334,19 @@ def _cancelled(name: str, reason: str, situation: Situation) -> tuple[Settle, ..
     return tuple(_settle(run, reason, situation.at) for run in queued)
 
 
+def revoke(run: Run, job: Job, at: datetime) -> Settle | None:
+    """Return what cancels a queued run whose job was deleted or paused while it was not queued, else None.
+
+    A run may come back unstarted long after the command that would have cancelled it. What was triggered
+    since the pause is wanted.
+    """
+    if job.deleted_at is not None:
+        return _settle(run, "job_deleted", at)
+    if job.paused is not None and run.claimed_at is not None and run.claimed_at < job.paused.since_at:
+        return _settle(run, "job_paused", at)
+    return None
+
+
 def _settle(run: Run, reason: str, at: datetime) -> Settle:
     outcome = Outcome(state=RunState.CANCELLED, reason=reason)
     return Settle(run_id=run.id, attempt=run.attempt, expected=RunState.QUEUED, outcome=outcome, at=at)

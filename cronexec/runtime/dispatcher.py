@@ -149,8 +149,8 @@ class Dispatcher:
         return bool(self._starting) or any(pool.startable(catch_ups) > 0 for pool in self._pools.values())
 
     def starting_or_running(self) -> set[str]:
-        """Return the ids of runs whose start is under way or committed here."""
-        return self._starting | self._running.keys()
+        """Return the ids of runs whose start is under way or committed here, to the end that is recorded."""
+        return self._starting | self._running.keys() | self._recorder.unrecorded()
 
     # --- the instance's side ---
 

@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
+from cronexec.domain.apply import revoke
 from cronexec.domain.ledger import Settle
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.run import Outcome, Run, RunState
@@ -217,6 +218,7 @@ class Holder:
 
     async def _with_documents(self, runs: Sequence[Run], scheduler: Scheduler) -> list[Ready]:
         """Pair runs with the version of the job that they were claimed with; one without it fails."""
+        runs = self._wanted(runs, scheduler)
         current = {(job.name, job.version): job.document for job in self._table.jobs.values()}
         former = {(run.job, run.version) for run in runs} - current.keys()
         for version in await self._context.store.jobs.versions_of(former) if former else ():
@@ -232,6 +234,15 @@ class Holder:
             for run in runs
             if (run.job, run.version) in current
         ]
+
+    def _wanted(self, runs: Sequence[Run], scheduler: Scheduler) -> Sequence[Run]:
+        """Return the runs without those whose job was paused or deleted meanwhile: these are cancelled."""
+        jobs, at = self._table.jobs, self._context.clock.now()
+        revoked = [settle for run in runs if run.job in jobs and (settle := revoke(run, jobs[run.job], at))]
+        if revoked:
+            scheduler.submit(revoked)
+        gone = {settle.run_id for settle in revoked}
+        return [run for run in runs if run.id not in gone]
 
     def _reaper(self, scheduler: Scheduler) -> Reaper:
         return Reaper(

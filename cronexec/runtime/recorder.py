@@ -49,6 +49,10 @@ class Recorder:
         self._idle.clear()
         self._wake.set()
 
+    def unrecorded(self) -> set[str]:
+        """Return the ids of runs that are over here, and that the ledger still has running."""
+        return {finish.run_id for finish in self._finishes}
+
     def progress(self, run_id: str, token: str, progress: Progress) -> None:
         """Take the latest progress of a run; of several within half a second only the last is written."""
         self._progress[run_id, token] = progress
