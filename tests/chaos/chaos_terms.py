@@ -74,7 +74,7 @@ class TermWatch:
 
     def _take(self, change: Document) -> None:
         changed = change.get("fullDocument") or change.get("updateDescription", {}).get("updatedFields", {})
-        self._seen |= changed
+        self._seen = _with(self._seen, changed)
         self.changed_at = change["wallTime"].timestamp()
         if "seq" in changed:
             self._log.write(
@@ -85,3 +85,12 @@ class TermWatch:
                 watermark=self.watermark,
                 holder=self.holder,
             )
+
+
+def _with(document: Document, changed: Document) -> Document:
+    """Return the document with what a change stream says has changed; of a part, by its dotted path."""
+    after = dict(document)
+    for path, value in changed.items():
+        name, _, rest = path.partition(".")
+        after[name] = _with(after.get(name) or {}, {rest: value}) if rest else value
+    return after
