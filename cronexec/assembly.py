@@ -21,11 +21,14 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Self
 
+from cronexec.adapters.management import ManagementApi
+from cronexec.adapters.rabbitmq import vhost_of
 from cronexec.client import Client
-from cronexec.connection import Connection
+from cronexec.connection import Connection, tls_context
 from cronexec.declared import Declarations
 from cronexec.domain.run import Executor
 from cronexec.log import Log, get_logger
+from cronexec.ports import Management
 from cronexec.runtime.context import Context
 from cronexec.runtime.instance import Instance
 from cronexec.runtime.service import Service
@@ -40,6 +43,7 @@ class Assembly:
     """`cut_off`: whether the stop ended something that would have gone on."""
 
     connection: Connection
+    management: Management | None
     targets: Targets
     instance: Instance
     client: Client
@@ -72,11 +76,12 @@ class Assembly:
         log = get_logger(instance=executor.name, namespace=settings.namespace)
         for warning in settings.warnings:
             log.warning("settings.warning", why=warning)
-        connection = Connection.open(settings, name=executor.name)
+        connection = Connection.open(settings, name=executor.name, instance_id=executor.id)
         publisher = connection.broker.publisher()
         targets = Targets.build(
             settings, handlers=declarations.handlers, publisher=publisher, handler_loop=handler_loop
         )
+        management = _management(settings)
         context = Context(
             executor=executor,
             settings=settings,
@@ -86,6 +91,7 @@ class Assembly:
             publisher=publisher,
             targets=targets,
             log=log,
+            management=management,
             versions={package: version(package) for package in COMPARED},
         )
         client = Client(
@@ -93,6 +99,7 @@ class Assembly:
         )
         return cls(
             connection=connection,
+            management=management,
             targets=targets,
             instance=Instance(context),
             client=client,
@@ -117,6 +124,8 @@ class Assembly:
         await self._try("declarations", self.declaring.stop())
         await self._try("instance", self._stop_instance(grace))
         await self._try("targets", self.targets.close())
+        if self.management is not None:
+            await self._try("management", self.management.close())
         await self._try("connection", self.connection.close())
 
     async def _stop_instance(self, grace: float) -> None:
@@ -128,6 +137,13 @@ class Assembly:
             await step
         except Exception:
             self.log.exception("stop.failed", part=part)
+
+
+def _management(settings: Settings) -> Management | None:
+    if settings.management_url is None:
+        return None
+    vhost = vhost_of(settings.amqp_urls[0])
+    return ManagementApi(settings.management_url, vhost=vhost, tls=tls_context(settings))
 
 
 def _executor(settings: Settings) -> Executor:

@@ -24,8 +24,8 @@ class Connection:
     mongo: MongoStore
 
     @classmethod
-    def open(cls, settings: Settings, *, name: str) -> "Connection":
-        """Make the adapters. `name` shows in the servers' lists of connections."""
+    def open(cls, settings: Settings, *, name: str, instance_id: str | None = None) -> "Connection":
+        """Make the adapters. `name`, and an instance's id, show in the servers' lists of connections."""
         clock = SystemClock()
         mongo = MongoStore(
             settings.mongo_url,
@@ -41,7 +41,8 @@ class Connection:
             connection_name=f"cronexec {settings.namespace} {name}",
             heartbeat=settings.heartbeat,
             queue_type=settings.baton_queue_type,
-            tls=_tls(settings),
+            tls=tls_context(settings),
+            instance_id=instance_id,
         )
         return cls(store=mongo.store, broker=broker, clock=clock, mongo=mongo)
 
@@ -51,7 +52,7 @@ class Connection:
         await self.mongo.close()
 
 
-def _tls(settings: Settings) -> ssl.SSLContext | None:
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
     """Return the TLS context that the settings ask for.
 
     Raises SettingsError for a file that cannot be used.

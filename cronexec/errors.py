@@ -20,7 +20,7 @@ class SettingsError(CronexecError):
 class UnreachableError(CronexecError):
     """A server could not be reached or did not let us in. Try again later, or follow `remedy`.
 
-    `service` is "broker" or "database".
+    `service` is "broker", "database" or "management" (the broker's).
     """
 
     def __init__(self, service: str, problem: str, remedy: str) -> None:

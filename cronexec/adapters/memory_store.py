@@ -48,7 +48,7 @@ class MemoryDatabase:
         self.clock = clock
         self.unreachable = False
         self.term: TermRecord | None = None
-        self.inserted_at: datetime | None = None
+        self.reserved_at: dict[str, datetime] = {}
         self.runs: dict[str, Run] = {}
         self.jobs: dict[str, Job] = {}
         self.unreadable: dict[str, str] = {}
@@ -167,11 +167,17 @@ class MemoryTermStore:
         return True
 
     async def reserve_insertion(self, at_most_every: timedelta) -> bool:
+        return await self._reserve("insertion", at_most_every)
+
+    async def reserve_closing(self, at_most_every: timedelta) -> bool:
+        return await self._reserve("closing", at_most_every)
+
+    async def _reserve(self, what: str, at_most_every: timedelta) -> bool:
         await self._database.reach()
-        now, last = self._database.clock.now(), self._database.inserted_at
+        now, last = self._database.clock.now(), self._database.reserved_at.get(what)
         if last is not None and last > now - at_most_every:
             return False
-        self._database.inserted_at = now
+        self._database.reserved_at[what] = now
         return True
 
     def _found(self) -> TermRecord:

@@ -30,6 +30,8 @@ from cronexec.adapters.rabbitmq_topology import QueueType, Topology
 from cronexec.errors import SettingsError, UnreachableError
 from cronexec.ports import QueueDepth, RejectedCommand
 
+LINK = "baton"
+INSTANCE_PROPERTY = "cronexec_instance"
 CONNECT_TIMEOUT = timedelta(seconds=3)
 DEFAULT_HEARTBEAT = timedelta(seconds=10)
 
@@ -39,7 +41,7 @@ class RabbitMQ:
 
     `urls`: amqp:// or amqps://, tried in order, each time beginning with the one that worked last.
     `heartbeat` counts where a URL has none of its own. `tls`: for amqps URLs; without it the system's
-    certificate authorities are trusted.
+    certificate authorities are trusted. `instance_id`: shown in the client properties of the link.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class RabbitMQ:
         queue_type: QueueType = "quorum",
         tls: ssl.SSLContext | None = None,
         connect_timeout: timedelta = CONNECT_TIMEOUT,
+        instance_id: str | None = None,
     ) -> None:
         if not urls:
             raise SettingsError("amqp_url: no URL is given")
         self._targets = [_parameters(url, heartbeat, tls, connect_timeout) for url in urls]
         self._topology = Topology(namespace, queue_type)
         self._name = connection_name
+        self._instance_id = instance_id
         self._next = 0
         self._links: list[RabbitmqLink] = []
         self._shared = ReconnectingConnection(lambda: self._connect("publisher"))
@@ -68,7 +72,7 @@ class RabbitMQ:
         )
 
     async def open_link(self) -> RabbitmqLink:
-        connection = await self._connect("baton")
+        connection = await self._connect(LINK)
         try:
             await self._topology.declare_all(connection)
             link = await RabbitmqLink.open(connection, self._topology)
@@ -101,12 +105,18 @@ class RabbitMQ:
         links = [link.close() for link in self._links]
         await asyncio.gather(self._publisher.close(), self._queues.close(), *links)
 
+    def _client_properties(self, role: str) -> dict[str, str]:
+        """Return what the broker shows of a connection; by its id a standby finds a silent holder's link."""
+        shown = {"connection_name": f"{self._name} ({role})"}
+        has_link = self._instance_id is not None and role == LINK
+        return shown | ({INSTANCE_PROPERTY: str(self._instance_id)} if has_link else {})
+
     async def _connect(self, role: str) -> AmqpConnection:
         """Try every URL once, in rotation. Raises UnreachableError with what was wrong with each."""
         failures: list[UnreachableError] = []
         for _ in self._targets:
             target = self._targets[self._next % len(self._targets)]
-            target.client_properties = {"connection_name": f"{self._name} ({role})"}
+            target.client_properties = self._client_properties(role)
             try:
                 return await AmqpConnection.open(target)
             except UnreachableError as error:
@@ -114,6 +124,12 @@ class RabbitMQ:
                 self._next += 1
         problems = "; ".join(dict.fromkeys(error.problem for error in failures))
         raise unreachable(problems, failures[-1].remedy) from failures[-1].__cause__
+
+
+def vhost_of(url: str) -> str:
+    """Return the virtual host that an AMQP URL names. Raises SettingsError."""
+    vhost: str = _parameters(url, DEFAULT_HEARTBEAT, None, CONNECT_TIMEOUT).virtual_host
+    return vhost
 
 
 def _parameters(

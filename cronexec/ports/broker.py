@@ -137,10 +137,14 @@ class Publisher(Protocol):
 class Management(Protocol):
     """The broker's management, where it is configured."""
 
-    async def close_connections(self, instance_id: str, reason: str) -> int:
-        """Have the broker close the links of an instance, whatever it does itself: the baton moves on.
+    async def links_of(self, instance_id: str) -> Sequence[str]:
+        """Return the broker's names of the links of an instance; one of the last seconds may be missing."""
+        ...
 
-        Returns how many were there. `reason` is what the closed side and the broker's log are told.
+    async def close_link(self, link: str, reason: str) -> bool:
+        """Have the broker close a link, whatever the instance does itself: the baton moves on.
+
+        Returns whether it was still there. `reason` is what the closed side and the broker's log are told.
         """
         ...
 

@@ -111,6 +111,10 @@ class TermStore(Protocol):
         """Return True for at most one caller in each `at_most_every`: that one inserts a baton."""
         ...
 
+    async def reserve_closing(self, at_most_every: timedelta) -> bool:
+        """Return True likewise for the one that has a silent holder's connection closed."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnreadableJob:

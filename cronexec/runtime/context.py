@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from cronexec.domain.run import Executor
 from cronexec.log import Log
-from cronexec.ports import Broker, Clock, Publisher, Store, Targets
+from cronexec.ports import Broker, Clock, Management, Publisher, Store, Targets
 from cronexec.settings import Settings
 
 
@@ -21,4 +21,5 @@ class Context:
     publisher: Publisher
     targets: Targets
     log: Log
+    management: Management | None = None
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 ```
 Instance ── Candidate ── Holder ── Scheduler, BatonKeeper, Reaper, Inbox      (one term)
    │ └────── Observer, JobTable                                               (every instance, always)
+   ├──────── Closer                                           (where the broker's management is configured)
    ├──────── Dispatcher ── Attempt …, Recorder                                (runs outlive terms)
    └──────── Heart, Watchdog
 ```
@@ -20,6 +21,7 @@ from functools import partial
 from cronexec.domain.run import Outcome, RunState
 from cronexec.errors import CronexecError, UnreachableError
 from cronexec.runtime.candidate import Candidate
+from cronexec.runtime.closer import Closer
 from cronexec.runtime.context import Context
 from cronexec.runtime.dispatcher import Dispatcher
 from cronexec.runtime.heart import Heart
@@ -113,6 +115,9 @@ class Instance:
             ("cancels", self._watch_cancels),
             ("pulse", self._pulse),
         ]
+        if self._context.management is not None:
+            closer = Closer(self._context, self._context.management, self._stands_by)
+            parts.append(("closer", closer.run))
         self._services = [Service(name, run, self._context.log) for name, run in parts]
         self.watchdog.start()
         for service in self._services:
@@ -233,6 +238,9 @@ class Instance:
             return "holder"
         competes = self._context.settings.candidate
         return "standby" if self.candidate.is_linked or not competes else "waiting"
+
+    def _stands_by(self) -> bool:
+        return self.candidate.is_linked and self.candidate.holder is None and not self._draining
 
     async def _pulse(self) -> None:
         """Tell the watchdog that the loop turns."""

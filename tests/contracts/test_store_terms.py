@@ -1,6 +1,7 @@
 """What every `TermStore` promises: terms, the fence, and all of a write or nothing."""
 
 import asyncio
+from collections import Counter
 from datetime import timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from stores import ANNA, BERT, SECOND, Bench, begin, entry, job, skip, slot_at, 
 
 from cronexec.domain.run import RunState
 from cronexec.errors import DuplicateEntryError, TermLostError, UnwritableError
-from cronexec.ports import AppliedCommand, Batch, RunFilter, Store
+from cronexec.ports import MOST_ADOPTED, AppliedCommand, Batch, RunFilter, Store
 
 
 async def test_only_the_first_preparation_creates_the_term_document(stores: Bench) -> None:
@@ -142,6 +143,19 @@ async def test_a_new_term_adopts_the_queued_runs_and_no_others(store: Store) -> 
     assert epochs == {"queued": new.epoch, "own": new.epoch, "running": old.epoch, "skipped": old.epoch}
 
 
+async def test_a_long_line_of_queued_runs_is_adopted_in_several_writes(store: Store) -> None:
+    old = await begin(store)
+    for start in range(0, MOST_ADOPTED + 300, 2_000):
+        count = min(2_000, MOST_ADOPTED + 300 - start)
+        old = await write(store, old, entries=[entry(f"job{start + number}") for number in range(count)])
+    new = await store.terms.raise_epoch(BERT)
+    term = await write(store, new, adopt=True)
+    adopted = Counter(run.epoch for run in await store.runs.unsettled())
+    assert adopted == {new.epoch: MOST_ADOPTED, old.epoch: 300}
+    await write(store, term, adopt=True)
+    assert {run.epoch for run in await store.runs.unsettled()} == {new.epoch}
+
+
 async def test_a_silent_holder_is_deposed_only_where_it_was_seen(store: Store) -> None:
     term = await begin(store)
     assert not await store.terms.depose(term.epoch, term.seq - 1)
@@ -171,3 +185,10 @@ async def test_what_was_committed_is_read_by_every_instance(stores: Bench) -> No
         term = await write(writer, term, entries=[entry("a", number)], revision=number)
         assert (await reader.terms.read()).seq == term.seq
         assert await reader.runs.get(entry("a", number).id) == entry("a", number)
+
+
+async def test_closing_a_link_is_reserved_apart_from_inserting_a_baton(store: Store) -> None:
+    await store.terms.prepare()
+    assert await store.terms.reserve_insertion(timedelta(seconds=30))
+    assert await store.terms.reserve_closing(timedelta(seconds=30))
+    assert not await store.terms.reserve_closing(timedelta(seconds=30))
