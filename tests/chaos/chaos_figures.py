@@ -44,7 +44,7 @@ def figures(log: Path) -> dict[str, Any]:
         kind, at = event["kind"], event["at"]
         until = min((other for other in struck if other > at), default=at + NEXT_WITHIN)
         faults[kind] += 1
-        if event["target"] in SERVERS:
+        if event["target"] in SERVERS and kind.startswith(("RabbitMQ", "MongoDB")):
             if (after := _next(claims, healed.get(event["number"], at), until, 0)) is not None:
                 back[kind].append(after)
         elif event["held"] and (after := _next(claims, at, until, event["epoch"] + 1)) is not None:
@@ -86,7 +86,22 @@ def show(result: dict[str, Any]) -> None:
     """Print the tables."""
     console = Console(width=118)
     checked, measured = result["checked"], result["figures"]
-    summary = Table("slots due", "run", *checked["skipped"], "missing", "doubled", "abandoned", "late > 1 s")
+    console.print(
+        f"RabbitMQ {result['rabbitmq']}, MongoDB {result['mongodb']}, Python {result['python']}, "
+        f"{result['processors']} processors; {result['instances']} instances, {result['per_second']} jobs "
+        f"each second, {result['per_minute']} each minute; {result['minutes']:g} min, seed {result['seed']}",
+        highlight=False,
+    )
+    summary = Table(
+        "slots due",
+        "run",
+        *checked["skipped"],
+        "missing",
+        "doubled",
+        "abandoned",
+        "running at kills",
+        "late > 1 s",
+    )
     violations = checked["violations"]
     summary.add_row(
         *(
@@ -97,7 +112,8 @@ def show(result: dict[str, Any]) -> None:
                 *checked["skipped"].values(),
                 violations["missed"],
                 violations["doubled"],
-                checked["runs"].get("abandoned", 0),
+                sum(checked["abandoned"].values()),
+                checked["running_at_kills"],
                 checked["late"].get("> 1 s", 0),
             )
         )

@@ -49,6 +49,7 @@ class Evidence:
                 for work in works:
                     self._fits(work, entry)
         for entry in self._history.entries:
+            self._report.running_at_kills += self._was_running_at_kill(entry)
             if entry.state == "succeeded" and not self._has_work(entry):
                 self._report.find("without_evidence", entry=entry.id, executor=entry.executor)
             elif entry.state == "abandoned":
@@ -113,6 +114,12 @@ class Evidence:
 
     def _has_work(self, entry: Entry) -> bool:
         return any(work.attempt == entry.attempt for work in self._by_run.get(entry.id, ()))
+
+    def _was_running_at_kill(self, entry: Entry) -> bool:
+        killed_at = self._history.killed.get(entry.executor or "")
+        if killed_at is None or entry.started_at is None or entry.started_at > killed_at:
+            return False
+        return entry.finished_at is None or entry.finished_at > killed_at
 
     def _abandoned(self, entry: Entry) -> None:
         """Check that an abandoned run was running when its instance was killed."""

@@ -61,6 +61,7 @@ class Report:
     triggered: Counter[str] = field(default_factory=Counter)
     commands: Counter[str] = field(default_factory=Counter)
     abandoned: Counter[str] = field(default_factory=Counter)
+    running_at_kills: int = 0
     late: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
     first: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
@@ -85,6 +86,7 @@ class Report:
             "triggered": dict(self.triggered),
             "commands": dict(self.commands),
             "abandoned": dict(self.abandoned),
+            "running_at_kills": self.running_at_kills,
             "late": dict(self.late),
             "violations": {name: self.counts[name] for name in VIOLATIONS},
             "first": dict(self.first),

@@ -225,6 +225,8 @@ def _execute(sample: Sample, entry: Entry) -> None:
     rng = sample.rng
     claimed_at = entry.claimed_at or 0.0
     entry.started_at = claimed_at + rng.uniform(0.001, 0.05)
+    if entry.executor == sample.killed:
+        entry.started_at = min(entry.started_at, sample.killed_at)
     began_at = entry.started_at + rng.uniform(0.001, 0.05)
     ended_at = began_at + rng.uniform(0, 0.1)
     entry.finished_at = ended_at + 0.01

@@ -27,6 +27,7 @@ def test_runs_cut_short_by_a_kill_are_told_apart_by_how_far_they_came() -> None:
         sample = make(seed)
         report = check(sample.history)
         assert sum(report.abandoned.values()) == report.runs["abandoned"] + report.triggered["abandoned"]
+        assert sum(report.abandoned.values()) <= report.running_at_kills
         kinds |= set(report.abandoned)
     assert kinds == {"before its work began", "within its work"}
 
