@@ -47,7 +47,7 @@ async def inspect_broker(broker: RabbitMQ, topology: Topology) -> BrokerFacts:
     """Ask the broker; raises UnreachableError."""
     connection = await broker._connect("doctor")  # noqa: SLF001  the same adapter
     try:
-        names = (topology.baton, topology.commands, topology.rejected)
+        names = (topology.baton, topology.commands, topology.newer, topology.rejected)
         queues = {name: await _inspect(connection, topology, name) for name in names}
         return BrokerFacts(version=connection.version, queues=queues)
     except AmqpError as error:

@@ -28,6 +28,14 @@ def judge_broker(facts: BrokerFacts, topology: Topology) -> Iterator[Finding]:
             f"{rejected.ready} messages were no commands, and are in {topology.rejected}",
             "See 'cronexec command rejected'.",
         )
+    newer = facts.queues.get(topology.newer)
+    if newer is not None and newer.ready:
+        yield warn(
+            "broker.newer",
+            f"{newer.ready} commands or more are of a newer schema than a holder knew, and wait in "
+            f"{topology.newer}",
+            "Update the instances: a holder of the newer release applies them first.",
+        )
     yield ok(
         "broker.policies",
         "policies are not told over AMQP: none that sets delivery-limit, message-ttl, expires or max-length "

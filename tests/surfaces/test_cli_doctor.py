@@ -117,6 +117,12 @@ def test_rejected_messages_are_pointed_out() -> None:
     assert not_ok(judge_broker(facts, TOPOLOGY)) == {"broker.rejected": Level.WARN}
 
 
+def test_commands_that_wait_for_a_newer_release_are_pointed_out() -> None:
+    facts = broker((4, 0, 5), **{"commands.newer": queue(ready=3, consumers=1)})
+
+    assert not_ok(judge_broker(facts, TOPOLOGY)) == {"broker.newer": Level.WARN}
+
+
 def test_instances_that_would_compute_other_slots_are_found() -> None:
     other = instance("b", versions={"croniter": "7.0.1", "tzdata": "2026.1"})
 
