@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -217,6 +217,26 @@ class Stage(members.Cluster):
             return len({work.slot for work in self.work() if work.slot >= since}) >= count
 
         await wait_for(have_run, f"{count} more slots to run", timeout=timeout)
+
+    async def begun(self, job: str, *, timeout: float = 30) -> evidence.Work:
+        """Wait for the first run of a job, and return its evidence."""
+
+        async def has_begun() -> evidence.Work | None:
+            return next((work for work in self.work() if work.job == job), None)
+
+        return await wait_for(has_begun, f"a run of {job}", timeout=timeout, interval=0.02)
+
+    async def until(
+        self, condition: Callable[[], Awaitable[bool]], what: str, *, timeout: float = 60
+    ) -> None:
+        """Wait for a condition; while the database is away, it is not met."""
+
+        async def is_met() -> bool:
+            with suppress(CronexecError):
+                return await condition()
+            return False
+
+        await wait_for(is_met, what, timeout=timeout, interval=0.02)
 
     # --- trying a fault ---
 

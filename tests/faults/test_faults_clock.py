@@ -1,0 +1,52 @@
+"""Wall clocks that are stepped while an instance runs: nothing is early, late, missing or twice."""
+
+import pytest
+from stage import FULL, Stage
+from trial import seconds
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
+
+STEPS = {"+5 s": 5, "-5 s": -5, "+2 min": 120, "-2 min": -120, "+2 h": 7200, "-2 h": -7200}
+LATE = 3.0
+BEAT = 12  # beats within `instance_lost_after`: each looks at the clock
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("whose", ["the holder's", "a standby's"])
+async def test_a_stepped_wall_clock_changes_nothing(stage: Stage, step: str, whose: str) -> None:
+    async with stage.trial(f"{whose} wall clock stepped by {step}", "clock") as trial:
+        member = await (stage.holding() if whose == "the holder's" else stage.standby())
+        trial.began()
+        stage.order(member, "clock", offset=STEPS[step])
+        await trial.sees("clock.offset", by=member)
+        await stage.slots_run(10 if FULL else 3)
+        record = await stage.holder()
+        assert record.epoch == trial.epoch, "no reason to end a term"
+        assert abs(record.lag.total_seconds()) < LATE
+        trial.healed()
+        stage.order(member, "clock", offset=0.0)
+    in_time(stage, trial.began_at)
+
+
+async def test_two_instances_with_clocks_ten_seconds_apart_take_over_from_each_other(stage: Stage) -> None:
+    async with stage.trial("two instances with clocks 10 s apart, three handovers", "clock") as trial:
+        for number, member in enumerate(stage.members.values()):
+            stage.order(member, "clock", offset=-5.0 if number % 2 else 5.0)
+        trial.began()
+        await trial.sees("clock.offset")
+        for _ in range(3):
+            holder = await stage.holding()
+            await stage.client.baton.release()
+            await stage.holding(other_than=holder)
+            await seconds(1)
+        assert (await stage.holder()).epoch == trial.epoch + 3
+        for member in stage.members.values():
+            stage.order(member, "clock", offset=0.0)
+    in_time(stage, trial.began_at)
+
+
+def in_time(stage: Stage, since: float) -> None:
+    """Assert that nothing ran before its slot, or much later."""
+    late = {work.run: work.began_at - work.slot for work in stage.work() if work.began_at > since}
+    assert min(late.values()) > -0.01, "nothing runs before its slot"
+    assert max(late.values()) < LATE
