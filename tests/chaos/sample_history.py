@@ -235,6 +235,7 @@ def _execute(sample: Sample, entry: Entry) -> None:
     work = Work(entry.job, entry.slot, entry.attempt, entry.epoch, entry.id, instance, began_at, ended_at)
     if instance == sample.killed and entry.finished_at > sample.killed_at:
         entry.state, entry.reason = "abandoned", "instance_lost"
+        entry.finished_at = sample.killed_at + 60.0
         work.ended_at = None
         if began_at > sample.killed_at:
             return
