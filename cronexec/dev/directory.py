@@ -2,11 +2,11 @@
 
 It belongs to one `dev` at a time (a lock that ends with the process, however it ends). A temporary one goes
 when `dev` ends; one that the user named is kept, and the servers of the next `dev` continue with its data.
-For that the broker needs its node name, and MongoDB its port: the replica set's only member is known by its
-address.
+For that MongoDB needs its port: the replica set's only member is known by its address. The broker keeps its
+port where nobody else has taken it, so that shells that have read `env.sh` find both again.
 
 ```
-DIRECTORY/dev.lock   rabbitmq/   mongodb/   mongodb/port   instances/NAME.log   env.sh
+DIRECTORY/dev.lock   rabbitmq/port   mongodb/port   instances/NAME.log   env.sh
 ```
 """
 
@@ -20,9 +20,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
+from urllib.parse import urlsplit
 
 from cronexec.dev.mongodb import PrivateMongo
 from cronexec.dev.processes import LOOPBACK
+from cronexec.dev.rabbitmq import PrivateRabbitmq
 from cronexec.dev.servers import Servers
 
 
@@ -79,11 +81,24 @@ class DataDirectory(AbstractContextManager["DataDirectory"]):
     def servers(self, *, amqp_url: str | None, mongo_url: str | None) -> Servers:
         """Return servers with their data here, for what is not given as a URL; not started yet.
 
-        Raises MissingServerError, and DataDirectoryError when the port of MongoDB's data is taken.
+        The URL of a server of ours, in a shell that has read an earlier `env.sh`, gives nothing: that server
+        ended with its `dev`, and is started again. Raises MissingServerError, and DataDirectoryError when the
+        port of MongoDB's data is taken.
         """
-        servers = Servers(self.path, amqp_url=amqp_url, mongo_url=mongo_url)
+        rabbitmq, mongo = self._port_file("rabbitmq"), self._port_file("mongodb")
+        servers = Servers(
+            self.path,
+            amqp_url=None if _names_port(amqp_url, rabbitmq) else amqp_url,
+            mongo_url=None if _names_port(mongo_url, mongo) else mongo_url,
+        )
+        if servers.rabbitmq is not None:
+            port = _kept_port(rabbitmq, servers.rabbitmq.port)
+            servers.rabbitmq = PrivateRabbitmq(servers.rabbitmq.directory, port=port)
+            servers.amqp_url = servers.rabbitmq.url
         if servers.mongo is not None:
-            servers.mongo = PrivateMongo(servers.mongo.directory, port=self._mongo_port(servers.mongo.port))
+            self._check_mongo_port(mongo)
+            port = _kept_port(mongo, servers.mongo.port)
+            servers.mongo = PrivateMongo(servers.mongo.directory, port=port)
             servers.mongo_url = servers.mongo.url
         return servers
 
@@ -93,19 +108,37 @@ class DataDirectory(AbstractContextManager["DataDirectory"]):
         self._given.mkdir(parents=True, exist_ok=True)
         return self._given.absolute()
 
-    def _mongo_port(self, free: int) -> int:
-        file = self.path / "mongodb" / "port"
-        if file.exists():
-            port = int(file.read_text())
-            if not _is_free(port):
-                raise DataDirectoryError(
-                    f"port {port} is taken, and the MongoDB in {self.path} is known by it: end what listens "
-                    "there, or give another --data-dir"
-                )
-            return port
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"{free}\n")
-        return free
+    def _port_file(self, server: str) -> Path:
+        return self.path / server / "port"
+
+    def _check_mongo_port(self, file: Path) -> None:
+        if (port := _port_in(file)) is not None and not _is_free(port):
+            raise DataDirectoryError(
+                f"port {port} is taken, and the MongoDB in {self.path} is known by it: end what listens "
+                "there, or give another --data-dir"
+            )
+
+
+def _kept_port(file: Path, free: int) -> int:
+    """Return the port of the last time where it is free, else `free`, which is the one of the next time."""
+    port = _port_in(file)
+    if port is not None and _is_free(port):
+        return port
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"{free}\n")
+    return free
+
+
+def _port_in(file: Path) -> int | None:
+    return int(file.read_text()) if file.exists() else None
+
+
+def _names_port(url: str | None, file: Path) -> bool:
+    """Whether a URL is that of the server of ours whose port is in `file`."""
+    port = _port_in(file)
+    if url is None or port is None:
+        return False
+    return urlsplit(url).netloc.endswith(f"{LOOPBACK}:{port}")
 
 
 def _is_free(port: int) -> bool:
