@@ -43,6 +43,7 @@ class Connection:
             queue_type=settings.baton_queue_type,
             tls=tls_context(settings),
             instance_id=instance_id,
+            clock=clock,
         )
         return cls(store=mongo.store, broker=broker, clock=clock, mongo=mongo)
 

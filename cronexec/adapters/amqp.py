@@ -8,15 +8,9 @@ in flight.
 Errors: `ConnectionLostError` (nothing on it is worth anything any more) and `ChannelClosedError` (the broker
 refused something; the connection lives). Failing to connect is an `UnreachableError` with a remedy
 (`amqp_problems`).
-
-pika reports every failure to connect through its loggers as well, at level ERROR. An application that
-configures no logging would get them on stderr by Python's last resort, beside our own error; a handler that
-does nothing on the logger `pika` prevents that. Levels and propagation stay as they are: who configures
-logging sees pika's records, and can set the level of `pika` like any other.
 """
 
 import asyncio
-import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +23,7 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from cronexec.adapters.amqp_confirms import Confirms
+from cronexec.adapters.amqp_logging import calm_pika
 from cronexec.adapters.amqp_problems import (
     AmqpError,
     ChannelClosedError,
@@ -85,9 +80,7 @@ class AmqpConnection:
     @classmethod
     async def open(cls, parameters: ConnectionParameters) -> "AmqpConnection":
         """Connect and log in; raises UnreachableError with a sentence and a remedy."""
-        logger = logging.getLogger("pika")
-        if not logger.handlers:
-            logger.addHandler(logging.NullHandler())
+        calm_pika()
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[Exception | None] = loop.create_future()
         streams = AsyncioStreams()

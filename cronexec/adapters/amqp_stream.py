@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 
 from pika.adapters.utils import nbio_interface
 
+from cronexec.adapters.amqp_logging import OWN_CLOSE
+
 READ_SLICE = 4096  # pika cuts each frame off the front of its buffer by copying the rest: keep the rest short
 
 
@@ -158,7 +160,7 @@ class Stream(asyncio.Protocol, nbio_interface.AbstractStreamTransport):  # type:
 
     def break_off(self) -> None:
         """Close the connection now, without a word to the other side."""
-        self._error = self._error or ConnectionAbortedError("closed by this instance")
+        self._error = self._error or ConnectionAbortedError(OWN_CLOSE)
         self.abort()
 
     def shut_down(self) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -202,7 +203,7 @@ class MemoryPublisher:
 
     async def reject(self, command: CommandArrived, *, code: str, message: str, field: str | None) -> None:
         self._check_takes()
-        headers = rejected_headers(command, code=code, message=message, field=field)
+        headers = rejected_headers(command, code=code, message=message, field=field, at=datetime.now(UTC))
         message_id = command.message_id or uuid4().hex
         self._hub.queues[REJECTED].put(
             MemoryMessage(body=command.body, message_id=message_id, headers=headers)

@@ -21,6 +21,7 @@ from cronexec.adapters.amqp_problems import (
     explain_refused,
     unreachable,
 )
+from cronexec.adapters.clock import SystemClock
 from cronexec.adapters.rabbitmq_link import RabbitmqLink
 from cronexec.adapters.rabbitmq_publisher import RabbitmqPublisher
 from cronexec.adapters.rabbitmq_queues import RabbitmqQueues
@@ -28,7 +29,7 @@ from cronexec.adapters.rabbitmq_reconnecting import ReconnectingConnection
 from cronexec.adapters.rabbitmq_requests import RabbitmqRequests
 from cronexec.adapters.rabbitmq_topology import QueueType, Topology
 from cronexec.errors import SettingsError, UnreachableError
-from cronexec.ports import QueueDepth, RejectedCommand
+from cronexec.ports import Clock, QueueDepth, RejectedCommand
 
 LINK = "baton"
 INSTANCE_PROPERTY = "cronexec_instance"
@@ -42,6 +43,7 @@ class RabbitMQ:
     `urls`: amqp:// or amqps://, tried in order, each time beginning with the one that worked last.
     `heartbeat` counts where a URL has none of its own. `tls`: for amqps URLs; without it the system's
     certificate authorities are trusted. `instance_id`: shown in the client properties of the link.
+    `clock`: the one that the database's readings go to; without it this machine's time is taken.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class RabbitMQ:
         tls: ssl.SSLContext | None = None,
         connect_timeout: timedelta = CONNECT_TIMEOUT,
         instance_id: str | None = None,
+        clock: Clock | None = None,
     ) -> None:
         if not urls:
             raise SettingsError("amqp_url: no URL is given")
@@ -65,7 +68,7 @@ class RabbitMQ:
         self._next = 0
         self._links: list[RabbitmqLink] = []
         self._shared = ReconnectingConnection(lambda: self._connect("publisher"))
-        self._publisher = RabbitmqPublisher(self._shared, self._topology)
+        self._publisher = RabbitmqPublisher(self._shared, self._topology, (clock or SystemClock()).now)
         self._requests = RabbitmqRequests(self._shared, self._publisher, self._topology)
         self._queues = RabbitmqQueues(
             ReconnectingConnection(lambda: self._connect("observer")), self._topology

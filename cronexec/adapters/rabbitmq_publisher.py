@@ -13,8 +13,8 @@ opened, nor closed. All that waits for the broker has a timeout for that reason.
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -45,9 +45,12 @@ TRANSIENT = 1
 
 
 class RabbitmqPublisher:
-    """A `Publisher`."""
+    """A `Publisher`. `now`: the time that rejected messages are stamped with."""
 
-    def __init__(self, connection: ReconnectingConnection, topology: Topology) -> None:
+    def __init__(
+        self, connection: ReconnectingConnection, topology: Topology, now: Callable[[], datetime]
+    ) -> None:
+        self._now = now
         self._connection = connection
         self._topology = topology
         self._declaring = asyncio.Lock()
@@ -91,7 +94,7 @@ class RabbitmqPublisher:
             raise connection_lost(error) from error
 
     async def reject(self, command: CommandArrived, *, code: str, message: str, field: str | None) -> None:
-        headers = rejected_headers(command, code=code, message=message, field=field)
+        headers = rejected_headers(command, code=code, message=message, field=field, at=self._now())
         properties = BasicProperties(
             content_type=JSON,
             delivery_mode=PERSISTENT,

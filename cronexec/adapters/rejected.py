@@ -20,14 +20,17 @@ LONGEST_REASON = 2000  # characters: headers must fit into one frame
 
 
 def rejected_headers(
-    command: CommandArrived, *, code: str, message: str, field: str | None
+    command: CommandArrived, *, code: str, message: str, field: str | None, at: datetime
 ) -> dict[str, Any]:
-    """Return the message's own headers with the reason, the time and the verified sender added."""
+    """Return the message's own headers with the reason, the verified sender and `at` added.
+
+    `at`: the database's clock, as everywhere; not this machine's, which may be wrong.
+    """
     reason = {
         CODE: code,
         REASON: message[:LONGEST_REASON],
         FIELD: field,
-        REJECTED_AT: datetime.now(UTC).isoformat(timespec="milliseconds"),
+        REJECTED_AT: at.isoformat(timespec="milliseconds"),
         USER: command.user,
     }
     return dict(command.headers) | {name: value for name, value in reason.items() if value is not None}

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ import pika
 import pytest
 
 from cronexec.adapters.amqp import server_version
+from cronexec.adapters.clock import SystemClock
 from cronexec.adapters.rabbitmq import RabbitMQ
 from cronexec.adapters.rabbitmq_topology import Topology
 from cronexec.dev.servers import Servers
@@ -167,6 +168,18 @@ async def test_a_command_that_expired_is_listed_as_rejected(make: Make) -> None:
 
 
 # --- connections that end
+
+
+async def test_a_rejected_command_is_stamped_with_the_databases_time(make: Make) -> None:
+    clock = SystemClock()
+    there = datetime.now(UTC) + timedelta(hours=2)
+    clock.measured(there, clock.monotonic(), clock.monotonic())
+    broker = make(clock=clock)
+    command = CommandArrived(tag=1, body=b"{}")
+    await broker.publisher().reject(command, code="unparseable", message="why", field=None)
+    (found,) = await broker.rejected()
+    assert found.rejected_at is not None
+    assert abs(found.rejected_at - there) < timedelta(minutes=1)
 
 
 async def test_a_connection_that_the_broker_closes_is_one_loss_and_is_survived(make: Make, ctl: Ctl) -> None:
@@ -401,6 +414,33 @@ async def test_a_broker_that_does_not_answer_holds_up_a_release_for_a_second_at_
 
 
 # --- the first hour
+
+
+async def test_an_orderly_stop_says_nothing_through_pika_and_a_lost_connection_does(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    broker = make()
+    link = await broker.open_link()
+    await link.take_commands()
+    assert await broker.publisher().publish_baton("one", b"{}", SOON)
+    await link.release()
+    await broker.close()
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("pika")] == []
+    lost = make()
+    link = await lost.open_link()
+    link.sever()  # as a network does
+    while not isinstance(await within(SOON, link.events()), LinkLost):
+        pass
+    assert any("connection_lost" in record.getMessage() for record in caplog.records)
+
+
+async def test_an_application_that_sets_pikas_level_sees_all_of_it(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="pika")
+    await make().baton_depth()
+    assert any(record.name.startswith("pika.") for record in caplog.records)
 
 
 async def test_a_failure_to_connect_prints_nothing_where_no_logging_is_configured() -> None:
