@@ -44,6 +44,12 @@ chaos: venv servers ## faults of all kinds on five instances: MINUTES=10 SEED=7 
 	mkdir -p $(dir $(JSON))
 	python tests/chaos --minutes $(MINUTES) --seed $(SEED) $(if $(BROKER),--broker $(BROKER)) --json $(JSON) $(ARGS)
 
+SEEDS ?= 2000
+
+.PHONY: simulate
+simulate: venv ## histories in made-up time, each from a seed: SEEDS=100000; ARGS="--seed 7" tells one
+	python tests/simulation --seeds $(SEEDS) $(ARGS)
+
 clean: ## remove what setup and the tools have made in the checkout
 	rm -rf .venv .servers .cronexec build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,9 +1,9 @@
-"""`python tests/simulation`: live histories through, and tell which violate an invariant.
+"""`python tests/simulation` lives histories through, and tells which violate an invariant.
 
---seeds 2000           the seeds 0 to 1999, on all cores
---first 5000           begin with this seed
---seed 7               one history, with all that happened
---mutation no_fence    with a safeguard removed; --mutations: with each, until it is found out
+- `--seeds 2000`: the seeds 0 to 1999, on all cores; `--first 5000`: begin with that one
+- `--seed 7`: one history, with all that happened in it
+- `--mutation no_fence`: with a safeguard removed; `--until-failure`: only until it is found out
+- `--mutations`: with each safeguard removed, until each is found out
 """
 
 import argparse
@@ -24,13 +24,24 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--mutation", choices=sorted(MUTATIONS), default=None)
+    parser.add_argument("--until-failure", action="store_true")
     parser.add_argument("--mutations", action="store_true")
+    parser.add_argument("--list-mutations", action="store_true")
+    parser.add_argument("--processes", type=int)
     given = parser.parse_args()
     mutation = MUTATIONS.get(given.mutation, NOTHING)
+    seeds = range(given.first, given.first + given.seeds)
+    if given.list_mutations:
+        print("\n".join(sorted(MUTATIONS)))  # noqa: T201  it is for people
+        return 0
     if given.seed is not None:
         return tell(given.seed, mutation)
-    seeds = range(given.first, given.first + given.seeds)
-    return try_mutations(seeds) if given.mutations else survey(seeds, mutation)
+    if given.mutations:
+        found = [find_out(each, seeds, given.processes) for each in MUTATIONS.values()]
+        return 0 if all(found) else 1
+    if given.until_failure:
+        return 1 if find_out(mutation, seeds, given.processes) else 0
+    return survey(seeds, mutation, given.processes)
 
 
 def tell(seed: int, mutation: Mutation) -> int:
@@ -40,12 +51,12 @@ def tell(seed: int, mutation: Mutation) -> int:
     return 1 if lived.violation else 0
 
 
-def survey(seeds: range, mutation: Mutation) -> int:
+def survey(seeds: range, mutation: Mutation, processes: int | None) -> int:
     """Live them all; print the failures, and from time to time how far it is."""
     began_at = said_at = time.perf_counter()
     failed: list[int] = []
     done, virtual = 0, 0.0
-    for lived in campaign(seeds, mutation):
+    for lived in campaign(seeds, mutation, processes=processes):
         done += 1
         virtual += lived.seconds
         if lived.violation:
@@ -59,21 +70,17 @@ def survey(seeds: range, mutation: Mutation) -> int:
     took = time.perf_counter() - began_at
     speed = f"{rate(began_at, done):.0f} a second"
     replay = f"; replay with --seed {min(failed)}" if failed else ""
-    print(  # noqa: T201
-        f"{done} histories ({virtual / 3600:.1f} hours) in {took:.1f} s, {speed}: {len(failed)} failed{replay}"
-    )
+    print(f"{done} histories ({virtual / 3600:.1f} hours) in {took:.1f} s, {speed}: ", end="")  # noqa: T201
+    print(f"{len(failed)} failed{replay}", flush=True)  # noqa: T201
     return 1 if failed or done < len(seeds) else 0
 
 
-def try_mutations(seeds: range) -> int:
-    """Show for each mutation at which seed it is found out."""
-    unnoticed = 0
-    for mutation in MUTATIONS.values():
-        lived = first_failure(seeds, mutation)
-        unnoticed += lived is None
-        found = f"seed {lived.seed}: {lived.violation}" if lived else "not found out"
-        print(f"{mutation.name:28} {found}", flush=True)  # noqa: T201
-    return 1 if unnoticed else 0
+def find_out(mutation: Mutation, seeds: range, processes: int | None) -> bool:
+    """Say at which seed a mutation is found out."""
+    lived = first_failure(seeds, mutation, processes)
+    found = f"seed {lived.seed}: {lived.violation}" if lived else "not found out"
+    print(f"{mutation.name:20} {found}", flush=True)  # noqa: T201
+    return lived is not None
 
 
 if __name__ == "__main__":

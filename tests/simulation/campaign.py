@@ -80,11 +80,11 @@ def campaign(
             process.join()
 
 
-def first_failure(seeds: range, mutation: Mutation) -> Lived | None:
+def first_failure(seeds: range, mutation: Mutation, processes: int | None = None) -> Lived | None:
     """Return the history of the lowest seed that fails, None if none does."""
     first: Lived | None = None
     well: set[int] = set()
-    with contextlib.closing(campaign(seeds, mutation)) as histories:
+    with contextlib.closing(campaign(seeds, mutation, processes=processes)) as histories:
         for lived in histories:
             if lived.violation is None:
                 well.add(lived.seed)

@@ -3,9 +3,11 @@
 They replace parts while a history is lived through, and change no file.
 """
 
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from random import Random
 from typing import Any
 
 from scenario import Scenario
@@ -50,10 +52,12 @@ class Mutation:
             yield
 
     @contextmanager
-    def limits(self, scenario: Scenario) -> Iterator[None]:
+    def surroundings(self, scenario: Scenario) -> Iterator[None]:
         """Have the runtime's groups as small as the scenario says, so that few jobs fill them."""
+        drawn = Random(f"ids {scenario.seed}")  # noqa: S311  to be repeatable
         with ExitStack() as stack:
             for owner, name, value in (
+                (uuid, "uuid4", lambda: uuid.UUID(int=drawn.getrandbits(128), version=4)),
                 (scheduler, "MOST_ENTRIES", scenario.most_entries),
                 (scheduler, "OFFERED_AT_ONCE", scenario.at_once),
                 (dispatcher, "MOST_AT_ONCE", scenario.at_once),

@@ -82,6 +82,10 @@ class Network:
             for send in held:
                 send()
 
+    def reaches_all(self, process: Process) -> bool:
+        """Whether nothing between this process and the servers is cut."""
+        return all(wire.is_whole for (whose, _), wire in self._wires.items() if whose is process)
+
     def heal_all(self) -> None:
         self.slow = 0.0
         for wire in self._wires.values():

@@ -93,6 +93,7 @@ class Watcher:
         self._write: _Write | None = None
         self._entries: defaultdict[str, list[str]] = defaultdict(list)
         self._removed: set[str] = set()
+        self._returned: set[str] = set()
         self._running: defaultdict[str, dict[str, Run]] = defaultdict(dict)
         self.begun: dict[tuple[str, int], str] = {}
         self.active: dict[str, Effect] = {}
@@ -200,7 +201,8 @@ class Watcher:
         triggered = {entry.id for entry in write.inserted if entry.cause is Cause.TRIGGER}
         for run_id in self._entries[name]:
             run = self.database.runs.get(run_id)
-            if run is not None and run.state is RunState.QUEUED and run_id not in triggered:
+            wanted = run_id in triggered or run_id in self._returned  # these are looked at when they start
+            if run is not None and run.state is RunState.QUEUED and not wanted:
                 self._history.violate("I6", f"{run_id} is queued still, though its job is paused or deleted")
 
     def run_written(self, old: Run | None, new: Run) -> None:
@@ -234,6 +236,7 @@ class Watcher:
         if new.state is RunState.RUNNING:
             self._started(new)
         elif new.state is RunState.QUEUED:
+            self._returned.add(new.id)
             self._history.add("db", "returned", run=new.id, epoch=new.epoch)
             if (new.id, new.attempt) in self.begun:
                 self._history.violate("I2", f"{new.id} was given back, and its target had begun")

@@ -95,7 +95,7 @@ class World:
 
     def run(self) -> History:
         """Live it through, to the end or to the first violation."""
-        with self._mutation.applied(), self.scenario_limits():
+        with self._mutation.applied(), self._mutation.surroundings(self.scenario):
             try:
                 self.loop.run_until_complete(self.loop.create_task(self._live(), context=NOBODY))
             except StandstillError as error:
@@ -104,9 +104,6 @@ class World:
                 if self.history.violation is None:
                     raise
         return self.history
-
-    def scenario_limits(self) -> Any:
-        return self._mutation.limits(self.scenario)
 
     # --- the history ---
 
@@ -185,18 +182,19 @@ class World:
         self.history.add(member.name, "stop", grace=grace)
         member.is_stopping = True
         member.spawn(partial(self._stop, member, grace))
-        self.servers.network.after(HANDED_OVER_AFTER, self._check_handed_over, member, self.loop.time())
+        if self.servers.network.reaches_all(member.process) and not self.servers.database.is_gone:
+            self.servers.network.after(HANDED_OVER_AFTER, self._check_handed_over, member, self.loop.time())
 
     async def _stop(self, member: Member, grace: float) -> None:
         began_at = self.loop.time()
         await member.instance.stop(grace)
-        if member.calm_since < began_at and not self.servers.network.slow:
+        if member.calm_since < began_at and not self.scenario.slow:
             self._check_nothing_left(member)
         member.die("exited")
 
     def _check_handed_over(self, member: Member, asked_at: float) -> None:
         """I8: whatever still runs, the baton goes first."""
-        if member.calm_since >= asked_at or self.servers.network.slow:
+        if member.calm_since >= asked_at or self.scenario.slow:
             return
         held = sum(each.batons() for each in self.servers.broker.sessions if each.process is member.process)
         if held:
