@@ -4,10 +4,10 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.servers/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup venv servers node demo test lint bench chaos clean
+.PHONY: help setup venv servers node demo test test-brokers brokers lint bench chaos clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: venv servers node ## the virtual environment, RabbitMQ and MongoDB, where they are missing
 
@@ -26,6 +26,23 @@ ifeq ($(ARGS),)
 else
 	pytest $(ARGS)
 endif
+
+# Short: what depends on the version of the broker, on all of them, the rest on one that `make test` has not, and the stores on three
+# members. FULL=1: everything on everything. Each worker of the first line has a version to itself.
+BROKER_TESTS = tests/contracts/test_broker_contract.py tests/contracts/test_broker_rabbitmq.py
+STORE_TESTS = $(wildcard tests/contracts/test_store_*.py)
+
+test-brokers: setup brokers ## the broker's tests on RabbitMQ 3.10, 4.0 and 4.3, the stores' on three members; FULL=1 for all
+	failed=0; \
+	pytest -n 3 --dist loadgroup tests/brokers $(ARGS) || failed=$$?; \
+	for version in $(if $(FULL),3.10 4.0 4.3,4.3); do \
+	    pytest --broker $$version $(BROKER_TESTS) $(if $(FULL),tests/cluster/test_handover.py) $(ARGS) || failed=$$?; \
+	done; \
+	pytest --mongo-members 3 $(STORE_TESTS) $(ARGS) || failed=$$?; \
+	exit $$failed
+
+brokers: venv ## the RabbitMQ versions that test-brokers needs and the machine has not: as root, with debootstrap
+	@deploy/setup/brokers.sh
 
 lint: venv ## style, types, and the direction of imports
 	ruff check .

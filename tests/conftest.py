@@ -13,11 +13,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pika
 import pytest
 from broker_versions import broker_of
+from missing_servers import do_without
 from pymongo import MongoClient
 
 from cronexec.dev.errors import MissingServerError
@@ -54,12 +55,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def given_url(server: str) -> str | None:
     return SETTINGS.get(f"CRONEXEC_TEST_{server}_URL") or SETTINGS.get(f"CRONEXEC_{server}_URL")
-
-
-def do_without(missing: MissingServerError) -> NoReturn:
-    if os.environ.get("CI"):
-        pytest.fail(str(missing))
-    pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="session")

@@ -96,7 +96,7 @@ class PrivateReplicaSet:
             list(pool.map(PrivateMongo.start, self.members))
         try:
             self._initiate()
-            self._wait_until(self._is_whole, "whole", START_TIMEOUT)
+            self.wait_until_whole()
         except BaseException:
             self.kill()
             raise
@@ -137,6 +137,10 @@ class PrivateReplicaSet:
         """Return the primary, once there is one; raises ServerStartError after `timeout`."""
         self._wait_until(lambda: self.primary is not None, "able to elect a primary", timeout)
         return self.primary or self.wait_for_primary(timeout)
+
+    def wait_until_whole(self, timeout: timedelta = START_TIMEOUT) -> None:
+        """Return once there is a primary and every other member follows it; raises ServerStartError."""
+        self._wait_until(self._is_whole, "whole", timeout)
 
     def __enter__(self) -> Self:
         return self.start()
