@@ -15,9 +15,9 @@ demo: venv servers ## three instances, 350 jobs and both servers on this machine
 	cronexec dev deploy/demo/jobs.yaml deploy/demo/crontab
 
 # Most tests wait more than they compute, so there are more workers than cores, each with servers of its own. What keeps the
-# machine busy for long comes after them.
+# machine busy for long comes after them, a worker a core.
 WORKERS ?= 4
-LOAD_WORKERS ?= 3
+LOAD_WORKERS ?= 2
 
 test: setup ## all tests, on real servers; with ARGS=tests/... only those, one after the other
 ifeq ($(ARGS),)
