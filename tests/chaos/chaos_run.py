@@ -14,6 +14,7 @@ what is left.
 """
 
 import asyncio
+import json
 import os
 import platform
 import random
@@ -22,7 +23,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from chaos_members import Members
 from chaos_servers import DATABASE, NAMESPACE, ChaosServers
 from chaos_terms import TermWatch
 from checker import check
-from checker_history import read_history
+from checker_history import History, read_history
 from checker_report import Tolerances
 from proxy import Proxy
 
@@ -152,6 +153,8 @@ def _judge(options: Options, directory: Path, servers: ChaosServers, problems: l
     log = directory / "driver.jsonl"
     history = read_history(log, directory / "evidence", servers.mongo_url, DATABASE, NAMESPACE)
     report = check(history, options.tolerances)
+    if not report.ok:
+        _keep_entries(history, directory / "ledger.jsonl")
     rejected = len(servers.rejected())
     if rejected < len(GARBAGE):
         problems.append(f"{rejected} of {len(GARBAGE)} messages that are no commands were kept")
@@ -171,6 +174,13 @@ def _judge(options: Options, directory: Path, servers: ChaosServers, problems: l
         "checked": report.to_json(),
         "figures": figures(log),
     }
+
+
+def _keep_entries(history: History, file: Path) -> None:
+    """Write the ledger to a file, to be looked into when the servers are gone."""
+    with file.open("w") as lines:
+        for entry in sorted(history.entries, key=lambda entry: (entry.job, entry.slot)):
+            lines.write(json.dumps(asdict(entry)) + "\n")
 
 
 def _environ(options: Options, directory: Path) -> dict[str, str]:

@@ -47,7 +47,7 @@ class Tolerances:
     fence: float = 2.0
     late: float = 30.0
     recovery: float = 30.0
-    settle: float = 30.0
+    settle: float = 75.0
     lost_after: float = 60.0
 
 
