@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import islice
 
 from cronexec.adapters.memory_runs import MemoryRunStore, close_range, settle
 from cronexec.domain.job import Job, JobVersion
@@ -25,6 +26,7 @@ from cronexec.errors import (
     UnwritableError,
 )
 from cronexec.ports import (
+    MOST_ADOPTED,
     AppliedCommand,
     Batch,
     Clock,
@@ -219,9 +221,10 @@ class MemoryTermStore:
         database.commands |= {command.id: command for command in batch.commands}
 
     def _adopt(self, epoch: int) -> None:
-        for run in list(self._database.runs.values()):
-            if run.state is RunState.QUEUED and run.epoch < epoch:
-                self._database.runs[run.id] = replace(run, epoch=epoch)
+        runs = self._database.runs
+        earlier = (run for run in runs.values() if run.state is RunState.QUEUED and run.epoch < epoch)
+        for run in list(islice(earlier, MOST_ADOPTED)):
+            runs[run.id] = replace(run, epoch=epoch)
 
 
 class MemoryJobStore:

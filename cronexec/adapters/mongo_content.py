@@ -27,7 +27,7 @@ from cronexec.domain.apply import FIRST_VERSION
 from cronexec.domain.job import Job, JobDocument
 from cronexec.domain.run import RunState
 from cronexec.domain.term import Term
-from cronexec.ports import Batch, CloseRange, Settle
+from cronexec.ports import MOST_ADOPTED, Batch, CloseRange, Settle
 
 SLICE = 500
 BY_ID = "_id_"  # said where another index could be tried as well: that costs more than the write
@@ -64,8 +64,11 @@ async def _bulk(collection: Collection, session: AsyncClientSession, writes: Ite
 
 async def _adopt(runs: Collection, session: AsyncClientSession, epoch: int) -> None:
     """Give all queued runs of earlier terms this term's epoch: only it may start them."""
-    earlier = {"unsettled": True, "state": RunState.QUEUED.value, "epoch": {"$lt": epoch}}
-    await runs.update_many(earlier, {"$set": {"epoch": epoch}}, session=session)
+    earlier: Document = {"unsettled": True, "state": RunState.QUEUED.value, "epoch": {"$lt": epoch}}
+    found = runs.find(earlier, {"_id": 1}, limit=MOST_ADOPTED, session=session)
+    ids = [fields["_id"] async for fields in found]
+    if ids:
+        await runs.update_many({"_id": {"$in": ids}}, {"$set": {"epoch": epoch}}, session=session)
 
 
 def _run_changes(batch: Batch, retention: timedelta) -> Iterator[Write]:

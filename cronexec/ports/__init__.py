@@ -24,6 +24,7 @@ from cronexec.ports.clock import (
     Clock,
 )
 from cronexec.ports.store import (
+    MOST_ADOPTED,
     AppliedCommand,
     Batch,
     CommandStore,
@@ -50,6 +51,7 @@ from cronexec.ports.target import (
 )
 
 __all__ = [
+    "MOST_ADOPTED",
     "AppliedCommand",
     "Batch",
     "BatonArrived",

@@ -41,6 +41,9 @@ class RecordedReply:
     document: Mapping[str, Any]
 
 
+MOST_ADOPTED = 5_000  # in one write: a line of a million must not outlast the lease
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """All that one fenced write carries. `until` becomes the watermark.
@@ -48,8 +51,8 @@ class Batch:
     The store writes, in one transaction: `entries` (inserted), `versions` (inserted, or replaced: a closed
     one gets its `to_at`), `jobs` (replaced), `settles`, `closes`, `cancels` (marks: run id -> who asked),
     `reasons` (why queued runs wait: run id -> reason, None for nothing but their turn), `commands`;
-    with `adopt`, all queued runs of earlier epochs get this one's. Last, on (epoch, seq) and
-    `until <= $$NOW + 1 s`: the term document.
+    with `adopt`, queued runs of earlier epochs get this one's, at most `MOST_ADOPTED` of them. Last, on
+    (epoch, seq) and `until <= $$NOW + 1 s`: the term document.
     """
 
     until: datetime

@@ -13,6 +13,7 @@ in good order when the link is healthy, by closing the connection otherwise. Wha
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from cronexec.domain.apply import revoke
@@ -21,7 +22,7 @@ from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.run import Outcome, Run, RunState
 from cronexec.domain.term import Term
 from cronexec.errors import CronexecError, TermLostError
-from cronexec.ports import Batch, BatonArrived, CommandArrived, Finish, Link, LinkLost
+from cronexec.ports import MOST_ADOPTED, Batch, BatonArrived, CommandArrived, Finish, Link, LinkLost
 from cronexec.runtime.baton import BatonKeeper
 from cronexec.runtime.commands import Commands
 from cronexec.runtime.committer import Committer
@@ -151,6 +152,7 @@ class Holder:
             self._read_all.set()
             await asyncio.wait([keeping])
         keeping.result()
+        unsettled = await self._adopt_rest(unsettled, committer)
         stranded = Stranded(targets=context.targets, log=context.log)
         scheduler = Scheduler(
             committer=committer,
@@ -201,6 +203,16 @@ class Holder:
         )
         self._table.skip_decided((entry.job, entry.until or entry.slot) for entry in beyond)
         return unsettled
+
+    async def _adopt_rest(self, unsettled: list[Run], committer: Committer) -> list[Run]:
+        """Adopt what one write could not; returns the unsettled runs, the queued ones with this epoch."""
+        term = committer.term
+        earlier = sum(run.state is RunState.QUEUED and run.epoch < term.epoch for run in unsettled)
+        for _ in range(0, earlier, MOST_ADOPTED):
+            await committer.commit(Batch(until=term.watermark, revision=term.revision, adopt=True))
+        if not earlier:
+            return unsettled
+        return [replace(run, epoch=term.epoch) if run.state is RunState.QUEUED else run for run in unsettled]
 
     async def _adopt(self, unsettled: Sequence[Run], scheduler: Scheduler, reaper: Reaper) -> None:
         """Continue the runs that are there already.

@@ -31,7 +31,7 @@ from cronexec.runtime.observer import Observer
 from cronexec.runtime.pace import Pace
 from cronexec.runtime.recorder import Recorder
 from cronexec.runtime.service import Backoff, Service
-from cronexec.runtime.watchdog import Watchdog
+from cronexec.runtime.watchdog import BEAT_INTERVAL, Watchdog
 from cronexec.settings import Settings
 
 CANCEL_INTERVAL = 1.0
@@ -246,7 +246,7 @@ class Instance:
         """Tell the watchdog that the loop turns."""
         while True:
             self.watchdog.beat()
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(BEAT_INTERVAL)
 
     async def _watch_cancels(self) -> None:
         """End runs of this instance that somebody marked in the ledger."""

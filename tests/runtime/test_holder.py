@@ -9,6 +9,7 @@ from virtual_time import freeze
 
 from cronexec.domain.run import Executor, RunState
 from cronexec.errors import TermLostError
+from cronexec.ports import MOST_ADOPTED
 
 pytestmark = pytest.mark.virtual_time
 
@@ -207,3 +208,14 @@ async def test_a_fenced_holder_is_told_by_the_error_only_once(bench: Bench) -> N
     assert len(anna.said("term.ended")) == 1
     await until(lambda: anna.term == 2, lambda: anna.events[-3:])
     assert bench.clock.now() - at(0) < 10 * SECOND
+
+
+async def test_a_line_longer_than_one_write_adopts_is_adopted_whole_and_run(bench: Bench) -> None:
+    await bench.seed(document("backup", {"at": "2030-01-01T00:00:00Z"}, overlap="allow"))
+    for number in range(MOST_ADOPTED + 200):
+        bench.seed_run("backup", -number - 1)
+    anna = await bench.holder()
+    await bench.reaches(slot_id("backup", -MOST_ADOPTED - 200), RunState.SUCCEEDED)
+    await until(lambda: len(bench.evidence) == MOST_ADOPTED + 200, lambda: len(bench.evidence))
+    assert not anna.said("run.start_refused")
+    assert {run.epoch for run in bench.database.runs.values()} == {1}
