@@ -27,6 +27,8 @@ from cronexec.runtime.observer import Observer
 from cronexec.runtime.recorder import Recorder
 from cronexec.runtime.service import Backoff
 
+RETURN_WITHIN = 3.0  # seconds: however long a server was away, slots run again soon after it is back
+
 
 class Candidate:
     """Competes for the baton until it is stopped. `holder` is set while this instance holds."""
@@ -55,19 +57,21 @@ class Candidate:
 
     async def run(self) -> None:
         """Compete until `stop`."""
-        backoff = Backoff()
+        backoff, away = Backoff(), Backoff(most=RETURN_WITHIN)
         while not self._stopping.is_set():
+            waits = backoff
             try:
                 clean = await self._compete(backoff)
+                away.reset()
             except UnreachableError as error:
-                clean = False
+                clean, waits = False, away
                 self.meet(error)
             except Exception:
                 # A defect, of a kind that no one thought of: loud, and no reason never to compete again.
                 self._context.log.exception("candidate.crashed")
                 clean = False
             if not clean:
-                await self._pause(backoff.next())
+                await self._pause(waits.next())
 
     @property
     def is_linked(self) -> bool:

@@ -37,6 +37,18 @@ async def test_it_waits_for_the_database_again_before_each_link(bench: Bench) ->
     await until(lambda: anna.term == 2, lambda: anna.events[-3:])
 
 
+@pytest.mark.parametrize("call", ["terms.ping", "broker.open_link"])
+async def test_it_is_back_soon_however_long_a_server_was_away(bench: Bench, call: str) -> None:
+    anna = await bench.holder("anna")
+    for term in range(2, 8):
+        anna.faults.always(call, fails(away()))
+        anna.end_term()
+        await pass_time(120)
+        anna.faults.always(call, None)
+        await pass_time(3.5)
+        assert anna.term == term
+
+
 async def test_a_standby_gives_its_link_up_when_the_database_is_gone_for_a_lease(bench: Bench) -> None:
     await bench.holder("anna")
     bert = bench.start("bert")
