@@ -1,12 +1,11 @@
-"""A stage for each module of faults, on servers that may be harmed, and the table of what happened.
+"""A stage for the faults, on servers that may be harmed, and the table of what happened.
 
 `pytest tests/faults` tries every fault, with short settings and outages; `FULL=1` uses the default settings
 and the durations that matter to people. The table is printed at the end; `--fault-table F` writes it as JSON.
 """
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,9 @@ import pytest_asyncio
 from fault_table import Row
 from missing_servers import do_without
 
-pytest.register_assert_rewrite("stage", "trial")
+pytest.register_assert_rewrite("stage", "trial", "outages")
 
-from stage import FULL, QUICKLY, Stage, open_stage  # noqa: E402  they assert, so they are registered first
-from trial import Trial  # noqa: E402
+from stage import DEFAULTS, FULL, QUICKLY, Stage, open_stage  # noqa: E402  they assert, so they are registered first
 
 from cronexec.dev.errors import MissingServerError  # noqa: E402
 from cronexec.dev.mongodb import PrivateMongo  # noqa: E402
@@ -29,7 +27,6 @@ from cronexec.dev.replica_set import ELECTION_TIMEOUT, PrivateReplicaSet  # noqa
 from cronexec.dev.servers import Servers  # noqa: E402
 
 ROWS = pytest.StashKey[list[Row]]()
-Try = Callable[[str], AbstractAsyncContextManager[Trial]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -78,19 +75,12 @@ def elected_set(server_directory: Path) -> Iterator[PrivateReplicaSet]:
     started.kill()
 
 
-@pytest.fixture(scope="module")
-def stage_settings() -> dict[str, str]:
-    """Return settings beyond the short ones; a module may have its own."""
-    return {}
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def stage(
     request: pytest.FixtureRequest,
     rabbitmq: PrivateRabbitmq,
     mongo: PrivateMongo,
     tmp_path_factory: pytest.TempPathFactory,
-    stage_settings: dict[str, str],
 ) -> AsyncIterator[Stage]:
     """Return three instances that carry out a schedule, on servers of one member each."""
     async with open_stage(
@@ -100,7 +90,7 @@ async def stage(
         mongo_url=mongo.url,
         versions=(rabbitmq.version, mongo.version),
         rows=request.config.stash[ROWS],
-        settings=stage_settings if FULL else QUICKLY | stage_settings,
+        settings=DEFAULTS if FULL else QUICKLY,
     ) as opened:
         yield opened
 
@@ -120,6 +110,6 @@ async def stage_on_set(
         mongo_url=elected_set.url,
         versions=(rabbitmq.version, elected_set.version),
         rows=request.config.stash[ROWS],
-        settings={} if FULL else QUICKLY,
+        settings=DEFAULTS if FULL else QUICKLY,
     ) as opened:
         yield opened

@@ -9,7 +9,6 @@ Imported by the member's process only: it puts itself around the methods of the 
 """
 
 import asyncio
-import os
 import signal
 import threading
 from collections.abc import Callable

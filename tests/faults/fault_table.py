@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-NOT_MEASURED = "–"
+NOT_MEASURED = "-"
 
 
 @dataclass(kw_only=True)

@@ -1,7 +1,7 @@
 """Where faults are tried: three instances as processes, each with ways of its own to the servers.
 
-A stage is shared by the tests of a module: whoever is killed is replaced before the next test, by an instance
-with another name on the same *seat* (`a1`, `a2` … on seat `a`). A few dozen jobs run every second or every
+A stage is shared by many tests: whoever is killed is replaced before the next test, by an instance with
+another name on the same *seat* (`a1`, `a2` … on seat `a`). A few dozen jobs run every second or every
 third one, all the while, and leave evidence outside. A fault is tried within `Stage.trial`, which measures,
 judges what must hold after every fault (`trial`), and adds a row to the table.
 """
@@ -10,19 +10,20 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import members
 from chaos import evidence
 from chaos.proxy import Proxy, Route
 from fault_table import Row
 from members import Member, wait_for
+from pymongo.uri_parser import parse_uri
 from trial import LogEvent, Trial
 
 from cronexec.domain.term import TermRecord
@@ -39,6 +40,7 @@ QUICKLY = {
     "HEARTBEAT": "2s",
     "BATON_RENEW_INTERVAL": "3s",
 }
+DEFAULTS = {"BATON_RENEW_INTERVAL": "20s"}  # nobody waits five minutes for a renewal to disturb
 EVERY_SECOND, IN_THREADS, EVERY_THIRD = 20, 6, 6
 WANTED = {"overlap": "allow", "misfire": {"grace": "10m"}}  # every slot is wanted, however late
 
@@ -67,7 +69,9 @@ class Stage(members.Cluster):
     versions: tuple[str, str] = ("", "")
     hit_at: dict[str, float] = field(default_factory=dict)  # when a fault last hit which instance
     _logs: dict[str, list[LogEvent]] = field(default_factory=dict)
-    _read_to: dict[str, int] = field(default_factory=dict)
+    _work: list[evidence.Work] = field(default_factory=list)
+    _read_to: dict[Path, int] = field(default_factory=dict)
+    _stepped: set[str] = field(default_factory=set)
 
     # --- instances ---
 
@@ -79,11 +83,10 @@ class Stage(members.Cluster):
         """Start a new instance on a seat."""
         seat.taken += 1
         amqp = self.settings.amqp_urls[0]
-        port = amqp.rsplit(":", 1)[1].split("/")[0]
         seat.member = self.launch(
             f"{seat.name}{seat.taken}",
             PROGRAM,
-            CRONEXEC_AMQP_URL=amqp.replace(f":{port}/", f":{seat.to_rabbitmq.port}/"),
+            CRONEXEC_AMQP_URL=amqp.replace(f":{port_of(amqp)}/", f":{seat.to_rabbitmq.port}/"),
             FAULT_EVIDENCE=str(self.evidence_file),
             FAULT_DETOURS=json.dumps({str(port): route.port for port, route in seat.to_mongodb.items()}),
             PYTHONPATH=str(TESTS),
@@ -122,6 +125,13 @@ class Stage(members.Cluster):
         member.process.send_signal(signal.SIGCONT)
         return at
 
+    def step_clock(self, member: Member, offset: float) -> None:
+        """Have a member's wall clock be wrong by so many seconds, from now on."""
+        self._stepped.add(member.name)
+        self.order(member, "clock", offset=offset)
+        if not offset:
+            self._stepped.discard(member.name)
+
     async def holding(self, *, other_than: Member | None = None, timeout: float = 60) -> Member:
         """Wait for a living holder that keeps up, and return it."""
         name = None if other_than is None else other_than.name
@@ -150,7 +160,8 @@ class Stage(members.Cluster):
                 self.take(seat)
             else:
                 self.thaw(seat.member)
-                self.order(seat.member, "clock", offset=0.0)
+        for name in self._stepped & self.members.keys():
+            self.step_clock(self.members[name], 0.0)
         await self.holding(timeout=90)
         await wait_for(self._all_linked, "every instance to hold or stand by", timeout=60)
 
@@ -171,13 +182,24 @@ class Stage(members.Cluster):
     def log_of(self, member: Member) -> list[LogEvent]:
         """Return what a member has logged; `at` is in seconds since 1970."""
         events = self._logs.setdefault(member.name, [])
-        with member.log.open("rb") as file:
-            file.seek(self._read_to.get(member.name, 0))
+        new = self._unread(member.log).splitlines()
+        events.extend(LogEvent.read(line, member.name) for line in new if line.startswith("{"))
+        return events
+
+    def work(self) -> list[evidence.Work]:
+        """Return the evidence of all runs."""
+        if self.evidence_file.exists():
+            self._work.extend(evidence.read(self._unread(self.evidence_file).splitlines()))
+        return self._work
+
+    def _unread(self, path: Path) -> str:
+        """Return the whole lines of a growing file that have not been read."""
+        with path.open("rb") as file:
+            file.seek(self._read_to.get(path, 0))
             text = file.read()
         whole = text[: text.rfind(b"\n") + 1]
-        self._read_to[member.name] = self._read_to.get(member.name, 0) + len(whole)
-        events.extend(LogEvent.read(line, member.name) for line in whole.splitlines() if line[:1] == b"{")
-        return events
+        self._read_to[path] = self._read_to.get(path, 0) + len(whole)
+        return whole.decode()
 
     def events(self, *names: str, since: float, by: Member | None = None) -> list[LogEvent]:
         """Return the events of these names, by one member or by all, those that are dead too, in order."""
@@ -201,13 +223,6 @@ class Stage(members.Cluster):
 
         what = f"{name} {fields} by {by.name if by else 'anybody'}"
         return await wait_for(seen, what, timeout=timeout, interval=0.02)
-
-    def work(self) -> list[evidence.Work]:
-        """Return the evidence of all runs."""
-        if not self.evidence_file.exists():
-            return []
-        text = self.evidence_file.read_text()
-        return evidence.read(text[: text.rfind("\n") + 1].splitlines())
 
     async def slots_run(self, count: int, *, timeout: float = 60) -> None:
         """Wait until runs of `count` slots from now on have begun."""
@@ -260,6 +275,12 @@ class Stage(members.Cluster):
         await self.slots_run(2)
 
 
+def port_of(url: str) -> int:
+    port = urlsplit(url).port
+    assert port is not None
+    return port
+
+
 def jobs() -> Iterator[dict[str, Any]]:
     kinds = [
         ("quick", "quick", EVERY_SECOND, "1s"),
@@ -285,17 +306,15 @@ async def open_stage(
 ) -> AsyncIterator[Stage]:
     """Yield a stage on which three instances carry out the schedule; all are dead afterwards."""
     given = {"AMQP_URL": amqp_url, "MONGO_URL": mongo_url, "NAMESPACE": namespace, **settings}
-    amqp_port = int(amqp_url.rsplit(":", 1)[1].split("/")[0])
-    hosts = mongo_url.split("//")[1].split("/")[0].split(",")
+    mongo_ports = [port for _, port in parse_uri(mongo_url)["nodelist"]]
     with Proxy() as proxy:
         async with members.open_cluster(Stage, directory, **given) as stage:
             stage.rows, stage.versions = rows, versions
             for name in SEATS:
-                to_mongodb = {int(host.split(":")[1]): host for host in hosts}
                 stage.seats[name] = Seat(
                     name=name,
-                    to_rabbitmq=proxy.route("127.0.0.1", amqp_port),
-                    to_mongodb={port: proxy.route("127.0.0.1", port) for port in to_mongodb},
+                    to_rabbitmq=proxy.route("127.0.0.1", port_of(amqp_url)),
+                    to_mongodb={port: proxy.route("127.0.0.1", port) for port in mongo_ports},
                 )
             try:
                 await stage.open()

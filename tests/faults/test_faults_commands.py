@@ -9,7 +9,7 @@ import pytest
 from fault_points import COMMAND_ARRIVES, COMMANDS_COMMITTED, FREEZE
 from stage import Stage
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 COMMANDS = 10
 

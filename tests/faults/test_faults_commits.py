@@ -13,7 +13,7 @@ from trial import Trial
 
 from cronexec.domain.run import RunState
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 SHORTLY = 4.0
 
@@ -22,7 +22,7 @@ async def test_a_commit_whose_answer_is_lost_is_asked_again(stage: Stage) -> Non
     async with stage.trial("commit applied, its answer lost with the connection", "commits") as trial:
         member = await stage.holding()
         await trial.reaches(member, IN_TRANSACTION, LOSE_ANSWER)
-        await stage.slots_run(3)
+        await stage.slots_run(2)
         assert (await stage.holder()).epoch == trial.epoch, "the same term goes on"
         trial.row.notes.append("nothing: asked again")
 
@@ -34,7 +34,7 @@ async def test_a_commit_whose_answer_is_lost_for_a_moment_is_found_to_be_applied
         for route in stage.seat_of(member).routes("mongodb"):
             route.heal()
         trial.healed()
-        await stage.slots_run(3)
+        await stage.slots_run(2)
 
 
 async def test_a_commit_whose_answer_never_comes_ends_the_term_and_its_runs_are_adopted(stage: Stage) -> None:
@@ -89,11 +89,11 @@ async def test_a_run_that_cannot_be_written_parks_its_job_and_the_others_run(sta
             trial.began()
             parked = await trial.sees("job.parked", job="refused")
             assert parked.at - trial.began_at < SHORTLY
-            await stage.slots_run(3)
+            await stage.slots_run(2)
         trial.healed()
         assert (await stage.holder()).epoch == trial.epoch, "the same term goes on"
         await stage.client.jobs.resume("refused")
-        await stage.slots_run(3)
+        await stage.slots_run(2)
     latest = max(work.slot for work in stage.work() if work.job == "refused")
     assert latest > trial.began_at, "it runs again once it is resumed"
     skipped = [run async for run in stage.connection.store.runs.scheduled() if run.state is RunState.SKIPPED]

@@ -8,7 +8,7 @@ from members import Member
 from stage import FULL, Stage
 from trial import Trial, seconds
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 SAID = {
     BEFORE_CLAIM: "between deciding and claiming",
@@ -25,7 +25,9 @@ async def test_a_holder_that_froze_does_nothing_as_the_holder_after_waking(
     stage: Stage, point: str, length: int
 ) -> None:
     """It is woken when another instance has long begun: at the earliest after `length` seconds."""
-    async with stage.trial(f"SIGSTOP {SAID[point]}, for {length} s and until another holds", "frozen") as trial:
+    async with stage.trial(
+        f"SIGSTOP {SAID[point]}, for {length} s and until another holds", "frozen"
+    ) as trial:
         member = await stage.holding()
         await trial.reaches(member, point, FREEZE)
         await asyncio.gather(seconds(length), trial.next_term())
@@ -47,7 +49,9 @@ async def test_a_holder_that_froze_at_any_moment_goes_on_only_if_it_still_holds(
             await trial.sees("term.ended", by=member)
             await trial.next_term()
         if replaced:
-            after = [work for work in trial.acted_as_former_holder(member, woken_at) if work.slot > trial.began_at]
+            after = [
+                work for work in trial.acted_as_former_holder(member, woken_at) if work.slot > trial.began_at
+            ]
             assert after == [], "slots that came due while it was frozen belong to another term"
 
 

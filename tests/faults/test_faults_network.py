@@ -7,7 +7,7 @@ from chaos.proxy import Route
 from stage import FULL, Stage
 from trial import seconds
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
 WAYS: dict[str, Callable[[Route], None]] = {
     "reset": Route.cut,
