@@ -9,6 +9,7 @@ from faults import fails
 from cronexec.domain.run import UNSETTLED, Run, RunState
 from cronexec.errors import UnwritableError
 from cronexec.ports import Batch
+from cronexec.runtime.scheduler import MOST_ENTRIES
 
 pytestmark = pytest.mark.virtual_time
 
@@ -103,14 +104,15 @@ async def test_a_job_refused_in_the_middle_of_its_catch_up_is_parked_from_there(
     await bench.seed(document("other", {"every": "1s"}, misfire=misfire, overlap="allow"))
     await pass_time(3_000.5)
     anna = bench.make("anna")
-    refuse(bench, lambda entry: cursed_run(entry) and entry.slot > at(2_500))
+    written = 2 * MOST_ENTRIES
+    refuse(bench, lambda entry: cursed_run(entry) and entry.slot > at(written + 500))
     anna.instance.start()
     await bench.reaches(slot_id("other", 3_000), RunState.SUCCEEDED)
     parked = bench.database.jobs["cursed"].paused
     assert parked is not None
-    assert bench.run(parked.range_id).slot == at(2_001)
-    await bench.reaches(slot_id("cursed", 2_000), RunState.SUCCEEDED)
-    assert len(bench.begun("cursed")) == 2_000
+    assert bench.run(parked.range_id).slot == at(written + 1)
+    await bench.reaches(slot_id("cursed", written), RunState.SUCCEEDED)
+    assert len(bench.begun("cursed")) == written
     await bench.verified()
 
 
@@ -128,7 +130,8 @@ async def test_a_catch_up_of_one_job_is_cut_into_several_writes_and_decided_as_o
     anna.faults.where("terms.commit", seen, fails(UnwritableError(REFUSAL)))
     anna.instance.start()
     await bench.reaches(slot_id("backup", 5_000), RunState.SUCCEEDED)
-    assert [size for size in sizes if size][:3] == [2_000, 2_000, 502]
+    full, rest = divmod(4_500 + 2, MOST_ENTRIES)
+    assert [size for size in sizes if size][: full + 1] == [MOST_ENTRIES] * full + [rest]
     verified = await bench.verified()
     assert verified.total.run == 4_500 + 1  # the newest is no later than its grace
     assert verified.total.due - verified.total.run == 499

@@ -14,6 +14,7 @@ from cronexec.domain.job import JobDocument
 from cronexec.domain.run import Cause, Executor, RunState, SkipReason
 from cronexec.errors import UnwritableError
 from cronexec.ports import Batch
+from cronexec.runtime.scheduler import MOST_ENTRIES
 
 pytestmark = pytest.mark.virtual_time
 
@@ -376,7 +377,8 @@ async def test_a_large_catch_up_is_written_in_several_writes_in_the_order_of_tim
     await anna.holding()
     await pass_time(3)
     sizes = [size for size, _ in commits if size]
-    assert sizes[:3] == [2000, 2000, 900]
+    full, rest = divmod(7 * 700, MOST_ENTRIES)
+    assert sizes[: full + 1] == [MOST_ENTRIES] * full + [rest]
     watermarks = [until_at for _, until_at in commits]
     assert watermarks == sorted(watermarks)
     verified = await bench.verified()
