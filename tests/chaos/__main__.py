@@ -27,6 +27,7 @@ from chaos_run import Options, run_chaos
 @click.option(
     "--broker", default=None, help="RabbitMQ's version: 3.10, 4.0, 4.3. The machine's own if left out."
 )
+@click.option("--mongodb-members", default=3, show_default=True)
 @click.option("--instances", default=5, show_default=True)
 @click.option("--per-second", default=350, show_default=True, help="Jobs that are due every second.")
 @click.option("--per-minute", default=2000, show_default=True, help="Jobs that are due every minute.")

@@ -190,6 +190,23 @@ async def kill_mongodb(chaos: Chaos) -> None:
         await asyncio.to_thread(chaos.servers.mongo.start)
 
 
+async def step_down(chaos: Chaos) -> None:
+    replica_set = chaos.servers.replica_set
+    assert replica_set is not None
+    async with chaos.disturbance("MongoDB stepped down", "mongodb"):
+        await asyncio.to_thread(replica_set.step_down)
+
+
+async def kill_primary(chaos: Chaos) -> None:
+    replica_set = chaos.servers.replica_set
+    assert replica_set is not None
+    async with chaos.disturbance("MongoDB's primary killed", "mongodb"):
+        killed = await asyncio.to_thread(replica_set.kill_primary)
+        await asyncio.to_thread(replica_set.wait_for_primary)
+    await asyncio.sleep(chaos.seconds(0, 5))
+    await asyncio.to_thread(killed.start)
+
+
 async def step_clock(chaos: Chaos) -> None:
     offset = chaos.rng.choice(CLOCK_STEPS)
     seconds = chaos.seconds(2, 10)
@@ -237,16 +254,21 @@ FAULTS: dict[str, tuple[Fault, int]] = {
     "purge_and_kill": (purge_and_kill, 1),
     "restart_mongodb": (restart_mongodb, 1),
     "kill_mongodb": (kill_mongodb, 1),
+    "step_down": (step_down, 2),
+    "kill_primary": (kill_primary, 1),
     "step_clock": (step_clock, 3),
     "block_handlers": (block_handlers, 1),
     "block_engine": (block_engine, 2),
     "release": (release, 2),
 }
+ON_REPLICA_SETS = {"step_down", "kill_primary"}
 ON_ONE_MEMBER = ("kill", "terminate", "freeze", "cut", "hold", "hold_one_way", "delay", "step_clock")
 
 
 async def disturb(chaos: Chaos, until: float, only: list[str]) -> None:
     """Do harm until `until`, with time to recover in between; the faults are those named in `only`."""
+    if chaos.servers.replica_set is None:
+        only = [name for name in only if name not in ON_REPLICA_SETS]
     weights = [FAULTS[name][1] for name in only]
     second = [name for name in only if name in ON_ONE_MEMBER]
     while time.time() < until:

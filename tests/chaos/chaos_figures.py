@@ -45,9 +45,9 @@ def figures(log: Path) -> dict[str, Any]:
         until = min((other for other in struck if other > at), default=at + NEXT_WITHIN)
         faults[kind] += 1
         if event["target"] in SERVERS and kind.startswith(("RabbitMQ", "MongoDB")):
-            if (after := _next(claims, healed.get(event["number"], at), until, 0)) is not None:
+            if (after := _back(claims, healed.get(event["number"], at), until)) is not None:
                 back[kind].append(after)
-        elif event["held"] and (after := _next(claims, at, until, event["epoch"] + 1)) is not None:
+        elif event["held"] and (after := _failover(claims, event, until)) is not None:
             failover[kind].append(after)
     return {
         "faults": dict(sorted(faults.items())),
@@ -58,19 +58,22 @@ def figures(log: Path) -> dict[str, Any]:
 
 
 def _claims(terms: Sequence[dict[str, Any]]) -> Iterable[Claim]:
-    """Yield the changes of the term document that moved the watermark."""
+    """Yield the changes of the term document other than those that raise the epoch."""
     for before, term in pairwise(terms):
-        if term["watermark"] > before["watermark"]:
+        if term["epoch"] == before["epoch"]:
             yield Claim(term["at"], term["epoch"], term["watermark"])
 
 
-def _next(claims: Sequence[Claim], since: float, until: float, epoch: int) -> float | None:
-    """Return how long after `since` the first claim was made that decided what came due by then.
+def _failover(claims: Sequence[Claim], event: dict[str, Any], until: float) -> float | None:
+    """Return how long after the fault the next epoch's first claim was made, if before `until`."""
+    found = (claim.at for claim in claims if claim.epoch > event["epoch"] and event["at"] <= claim.at < until)
+    return next((at - event["at"] for at in found), None)
 
-    It is of that epoch or a later one, and was made before `until`.
-    """
-    found = (claim for claim in claims if since <= claim.at < until and since <= claim.watermark + SLOT)
-    return next((claim.at - since for claim in found if claim.epoch >= epoch), None)
+
+def _back(claims: Sequence[Claim], since: float, until: float) -> float | None:
+    """Return how long after `since` the first claim decided what had come due by then."""
+    found = (claim for claim in claims if since <= claim.at < until)
+    return next((claim.at - since for claim in found if claim.watermark + SLOT >= since), None)
 
 
 def _spread(found: list[float]) -> dict[str, float]:
@@ -87,9 +90,10 @@ def show(result: dict[str, Any]) -> None:
     console = Console(width=118)
     checked, measured = result["checked"], result["figures"]
     console.print(
-        f"RabbitMQ {result['rabbitmq']}, MongoDB {result['mongodb']}, Python {result['python']}, "
-        f"{result['processors']} processors; {result['instances']} instances, {result['per_second']} jobs "
-        f"each second, {result['per_minute']} each minute; {result['minutes']:g} min, seed {result['seed']}",
+        f"RabbitMQ {result['rabbitmq']}, MongoDB {result['mongodb']} ({result['mongodb_members']} members), "
+        f"Python {result['python']}, {result['processors']} processors\n"
+        f"{result['instances']} instances, {result['per_second']} jobs each second, {result['per_minute']} "
+        f"each minute, {result['minutes']:g} minutes, seed {result['seed']}",
         highlight=False,
     )
     summary = Table(

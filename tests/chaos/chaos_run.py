@@ -52,6 +52,7 @@ class Options:
     length: timedelta
     seed: int = 7
     broker: str | None = None
+    mongodb_members: int = 3
     instances: int = 5
     per_second: int = 350
     per_minute: int = 2000
@@ -68,7 +69,7 @@ async def run_chaos(options: Options, directory: Path) -> dict[str, Any]:
     with ExitStack() as stack:
         log = DriverLog(directory / "driver.jsonl")
         stack.callback(log.close)
-        servers = stack.enter_context(ChaosServers(directory, broker=options.broker))
+        servers = stack.enter_context(_servers(options, directory))
         proxy = stack.enter_context(Proxy())
         with _receiver(directory / "evidence") as url:
             members = Members(
@@ -164,6 +165,7 @@ def _judge(options: Options, directory: Path, servers: ChaosServers, problems: l
         "minutes": options.length.total_seconds() / 60,
         "rabbitmq": servers.rabbitmq.version,
         "mongodb": servers.mongo.version,
+        "mongodb_members": options.mongodb_members,
         "python": platform.python_version(),
         "processors": os.cpu_count(),
         "instances": options.instances,
@@ -174,6 +176,10 @@ def _judge(options: Options, directory: Path, servers: ChaosServers, problems: l
         "checked": report.to_json(),
         "figures": figures(log),
     }
+
+
+def _servers(options: Options, directory: Path) -> ChaosServers:
+    return ChaosServers(directory, broker=options.broker, mongodb_members=options.mongodb_members)
 
 
 def _keep_entries(history: History, file: Path) -> None:

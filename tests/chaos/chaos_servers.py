@@ -14,6 +14,7 @@ from pymongo import MongoClient
 
 from cronexec.dev.mongodb import PrivateMongo
 from cronexec.dev.rabbitmq import PrivateRabbitmq
+from cronexec.dev.replica_set import PrivateReplicaSet
 
 DATABASE = "chaos"
 NAMESPACE = "chaos"
@@ -21,12 +22,20 @@ NO_MEMORY, MEMORY = "0.000001", "0.4"
 
 
 class ChaosServers:
-    """RabbitMQ of a version (None: the machine's own) and MongoDB. Raises MissingServerError."""
+    """RabbitMQ of a version (None: the machine's own), and MongoDB: a replica set of so many members.
 
-    def __init__(self, directory: Path, *, broker: str | None) -> None:
+    `replica_set` is None where there is but one. Raises MissingServerError.
+    """
+
+    def __init__(self, directory: Path, *, broker: str | None, mongodb_members: int) -> None:
         folder = directory / "rabbitmq"
         self.rabbitmq = PrivateRabbitmq(folder) if broker is None else broker_of(broker, folder)
-        self.mongo = PrivateMongo(directory / "mongodb")
+        self.replica_set: PrivateReplicaSet | None = None
+        self.mongo: PrivateMongo | PrivateReplicaSet
+        if mongodb_members > 1:
+            self.mongo = self.replica_set = PrivateReplicaSet(directory / "mongodb", members=mongodb_members)
+        else:
+            self.mongo = PrivateMongo(directory / "mongodb")
 
     @property
     def amqp_port(self) -> int:
@@ -34,7 +43,9 @@ class ChaosServers:
 
     @property
     def mongo_ports(self) -> list[int]:
-        return [self.mongo.port]
+        if isinstance(self.mongo, PrivateMongo):
+            return [self.mongo.port]
+        return [member.port for member in self.mongo.members]
 
     @property
     def mongo_url(self) -> str:

@@ -72,8 +72,7 @@ def test_failover_is_the_time_to_the_next_epochs_first_claim_before_another_faul
         term(2.0, 1, 2.0),
         fault(0, 2.5, "kill -9", held=True, epoch=1),
         term(2.6, 2, 2.0),  # the epoch is raised
-        term(2.7, 2, 2.0),  # adopted, nothing decided
-        term(3.0, 2, 2.9),
+        term(3.0, 2, 2.0),
         fault(1, 4.0, "kill -9", held=False, epoch=2),
         term(4.1, 3, 4.1),
         fault(2, 5.0, "SIGSTOP", held=True, epoch=3),
