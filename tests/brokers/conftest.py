@@ -2,7 +2,7 @@
 
 A test that asks for `broker` runs on each version, one that asks for `queue_type` with each kind of baton
 queue. `--broker 4.3` leaves the other versions out. Brokers start when first needed, and stay for the
-session. Under pytest-xdist a worker takes a version (`-n 3 --dist loadgroup`).
+session.
 """
 
 import shutil
@@ -40,15 +40,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("queue_type", ["quorum", "classic"])
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in the same hook
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        if callspec := getattr(item, "callspec", None):
-            item.add_marker(pytest.mark.xdist_group(callspec.params.get("version", "any")))
-
-
 @pytest.fixture(scope="session")
 def started_broker() -> Iterator[BrokerOf]:
     """Return what starts a broker of a version for a purpose, the first time that it is asked for it."""
@@ -82,6 +73,19 @@ def two_minutes(request: pytest.FixtureRequest, version: str, started_broker: Br
     if not any("two_minutes" in item._fixtureinfo.argnames for item in functions):
         return None
     return TwoMinutes(lambda: started_broker(version, "alone").url)
+
+
+@pytest.fixture(scope="session")
+def amqp_url(broker: PrivateRabbitmq) -> str:
+    return broker.url
+
+
+@pytest.fixture
+def namespace(amqp_url: str) -> Iterator[str]:
+    """Return a name that no other test uses; its queues are deleted afterwards."""
+    opened = Schedule(amqp_url, "quorum")
+    yield opened.namespace
+    opened.delete_queues()
 
 
 @pytest.fixture

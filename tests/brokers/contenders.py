@@ -30,6 +30,7 @@ from cronexec.targets.output import BoundedOutput
 from cronexec.verify import verify_ledger
 
 T = TypeVar("T")
+QUEUES = ("baton", "commands", "commands.newer", "commands.rejected")
 SOON = 20.0  # seconds: longer than anything takes that has no timeout to wait for
 LOOK_INTERVAL = 0.02
 TICK = {"name": "tick", "schedule": {"every": "1s"}, "target": {"type": "handler", "name": "tick"}}
@@ -148,7 +149,8 @@ class Schedule:
     async def vanish(self, contender: Contender) -> None:
         """Cut an instance's connections without a word, as kill -9 does; it does not come back."""
         contender.instance.candidate._stopping.set()
-        contender.sever()
+        if contender.instance.candidate.is_linked:
+            contender.sever()
         self.contenders.remove(contender)
         await contender.instance.stop(grace=0)
         await contender.broker.close()
@@ -232,11 +234,12 @@ class Schedule:
     async def close(self) -> None:
         await asyncio.gather(*(each.instance.stop(grace=0) for each in self.contenders))
         await asyncio.gather(*(each.broker.close() for each in self.contenders))
-        await self.operate(self._delete_queues)
+        await asyncio.to_thread(self.delete_queues)
 
-    def _delete_queues(self, channel: Any) -> None:
-        for queue in ("baton", "commands", "commands.rejected"):
-            channel.queue_delete(f"{self.namespace}.{queue}")
+    def delete_queues(self) -> None:
+        with pika.BlockingConnection(pika.URLParameters(self.url)) as connection:
+            for queue in QUEUES:
+                connection.channel().queue_delete(f"{self.namespace}.{queue}")
 
 
 def _recording_log(events: list[dict[str, Any]]) -> Log:
