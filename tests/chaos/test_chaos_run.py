@@ -10,6 +10,7 @@ IMPATIENT = {"HEARTBEAT": "3s", "LEASE": "5s", "BATON_LOST_AFTER": "8s", "INSTAN
 
 
 @pytest.mark.load
+@pytest.mark.timeout(480)
 @pytest.mark.usefixtures("server_programs")
 async def test_a_minute_of_faults_misses_doubles_and_loses_nothing(tmp_path: Path) -> None:
     options = Options(
