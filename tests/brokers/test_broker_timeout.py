@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from contenders import SOON, Contender, Schedule
 from two_minutes import LENGTH, RENEW_INTERVAL, TwoMinutes
 
@@ -52,6 +53,7 @@ async def renewed_again(schedule: Schedule) -> None:
     await schedule.verify()
 
 
+@pytest.mark.usefixtures("broker")  # skips without it
 def test_under_a_timeout_of_15_s_a_baton_that_is_renewed_is_held_for_two_minutes(
     two_minutes: TwoMinutes, queue_type: QueueType
 ) -> None:
