@@ -1,4 +1,4 @@
-"""What every `Broker` promises, in memory and on RabbitMQ."""
+"""What every `Broker` promises, in memory and on RabbitMQ with quorum and with classic queues."""
 
 import asyncio
 import json
@@ -11,6 +11,7 @@ import pytest
 from cronexec.adapters.memory_broker import MemoryBroker
 from cronexec.adapters.memory_hub import MemoryHub
 from cronexec.adapters.rabbitmq import RabbitMQ
+from cronexec.adapters.rabbitmq_topology import QueueType
 from cronexec.errors import NotYetAppliedError, RefusedError, UnreachableError
 from cronexec.ports import BatonArrived, Broker, CommandArrived, Link, LinkEvent, LinkLost
 
@@ -43,13 +44,14 @@ class MemoryBench:
 
 
 class RabbitBench:
-    def __init__(self, url: str, namespace: str) -> None:
-        self.url, self.namespace = url, namespace
+    def __init__(self, url: str, namespace: str, queue_type: QueueType) -> None:
+        self.url, self.namespace, self.queue_type = url, namespace, queue_type
         self.brokers: list[RabbitMQ] = []
 
     def instance(self) -> RabbitMQ:
         name = f"cronexec {self.namespace} {len(self.brokers)}"
-        self.brokers.append(RabbitMQ([self.url], namespace=self.namespace, connection_name=name))
+        settings: dict[str, Any] = {"connection_name": name, "queue_type": self.queue_type}
+        self.brokers.append(RabbitMQ([self.url], namespace=self.namespace, **settings))
         return self.brokers[-1]
 
     async def operate(self, what: str, queue: str) -> None:
@@ -64,11 +66,12 @@ class RabbitBench:
         await asyncio.gather(*(broker.close() for broker in self.brokers))
 
 
-@pytest.fixture(params=["memory", "rabbitmq"])
+@pytest.fixture(params=["memory", "quorum", "classic"])
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     made: Bench = MemoryBench()
-    if request.param == "rabbitmq":
-        made = RabbitBench(request.getfixturevalue("amqp_url"), request.getfixturevalue("namespace"))
+    if request.param != "memory":
+        namespace = request.getfixturevalue("namespace")
+        made = RabbitBench(request.getfixturevalue("amqp_url"), namespace, request.param)
     yield made
     await made.close()
     left = asyncio.all_tasks() - {asyncio.current_task()}
