@@ -338,13 +338,14 @@ def revoke(run: Run, job: Job, at: datetime) -> Settle | None:
     """Return what cancels a queued run whose job was deleted or paused while it was not queued, else None.
 
     A run may come back unstarted long after the command that would have cancelled it. What was triggered
-    since the pause is wanted.
+    since the pause is wanted; slots are not, and what came due at the pause's own instant was claimed before.
     """
     if job.deleted_at is not None:
         return _settle(run, "job_deleted", at)
-    if job.paused is not None and run.claimed_at is not None and run.claimed_at < job.paused.since_at:
-        return _settle(run, "job_paused", at)
-    return None
+    if job.paused is None or run.claimed_at is None:
+        return None
+    is_wanted = run.cause is Cause.TRIGGER and run.claimed_at >= job.paused.since_at
+    return None if is_wanted else _settle(run, "job_paused", at)
 
 
 def _settle(run: Run, reason: str, at: datetime) -> Settle:

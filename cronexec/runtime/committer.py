@@ -67,6 +67,14 @@ class Committer:
                 break
         self._guard.renew(started_at)
 
+    async def shut_out(self) -> None:
+        """Make sure that no write of this term, which is over, is applied from now on: raise the epoch.
+
+        A write whose answer was lost may arrive as long as no one has begun another term. Does nothing where
+        (epoch, seq) has moved on: then either it has arrived, or it never will. Raises UnreachableError.
+        """
+        await self._terms.depose(self.term.epoch, self.term.seq)
+
     async def _was_applied(self, batch: Batch) -> bool | None:
         """Read whether the write whose answer was lost has happened.
 

@@ -17,7 +17,7 @@ they must not be a flood.
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 
@@ -110,13 +110,15 @@ class Dispatcher:
         """Begin reserved runs: their claim, and with it their start, is committed."""
         self._spawn(self._begin_or_give_back(deque(reserved.items), reserved.start.token, reserved.guard))
 
-    def let_go(self, reserved: Reserved, *, maybe_written: bool) -> None:
+    def let_go(self, reserved: Reserved, *, shut_out: Callable[[], Awaitable[None]] | None) -> None:
         """Free the places of runs whose claim was not written as their start.
 
-        `maybe_written`: nobody knows whether it was; they are given back, in case.
+        `shut_out` is there when nobody knows whether it was. It makes sure that the claim does not arrive
+        later; then the runs are given back, in case.
         """
-        if maybe_written:
-            self._spawn(self._give_back(reserved.items, reserved.start.token, reserved.guard))
+        if shut_out is not None:
+            work = self._give_back(reserved.items, reserved.start.token, reserved.guard, shut_out)
+            self._spawn(work)
             return
         for item in reserved.items:
             self._starting.discard(item.run.id)
@@ -293,7 +295,13 @@ class Dispatcher:
         if group:
             await self._give_back(group, token, guard)
 
-    async def _give_back(self, group: Iterable[Ready], token: str, guard: TermGuard) -> None:
+    async def _give_back(
+        self,
+        group: Iterable[Ready],
+        token: str,
+        guard: TermGuard,
+        shut_out: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         """Return runs whose target never began, until the database has taken them back."""
         backoff = Backoff()
         for item in group:
@@ -303,6 +311,8 @@ class Dispatcher:
         self._log.warning("run.given_back", runs=len(run_ids), first=run_ids[0])
         while True:
             try:
+                if shut_out is not None:
+                    await shut_out()
                 await self._runs.give_back(run_ids, token)
             except CronexecError as error:
                 self._log.warning("run.give_back_delayed", runs=len(run_ids), error=str(error))

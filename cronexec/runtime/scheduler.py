@@ -177,13 +177,13 @@ class Scheduler:
         except BaseException as error:
             if (reserved := decision.unreserve()) is not None:
                 unknown = not isinstance(error, TermLostError) or error.maybe_written
-                self._dispatcher.let_go(reserved, maybe_written=unknown)
+                self._dispatcher.let_go(reserved, shut_out=self._committer.shut_out if unknown else None)
             raise
 
     def _only_claim(self, decision: Decision) -> None:
         """After a refusal: what could have started with this write starts in one of its own."""
         if (reserved := decision.unreserve()) is not None:
-            self._dispatcher.let_go(reserved, maybe_written=False)
+            self._dispatcher.let_go(reserved, shut_out=None)
 
     async def _write(self, decision: Decision) -> None:
         """Write the decision, without what the database says is there already or will never take."""

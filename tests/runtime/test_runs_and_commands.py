@@ -1,10 +1,14 @@
 """Runs that run elsewhere, or are on their way to or from the ledger, when a command changes their job."""
 
+import asyncio
+from contextlib import suppress
+
 import pytest
 from bench import SUCCEEDED, Bench, at, document, pass_time, slot_id, until
-from faults import away, fails
+from faults import Call, away, claims, fails, unclear
 
 from cronexec.domain.run import Executor, RunState
+from cronexec.errors import TermLostError
 from cronexec.ports import Finish
 
 pytestmark = pytest.mark.virtual_time
@@ -76,3 +80,32 @@ async def test_a_run_that_was_back_before_the_term_is_cancelled_if_its_job_was_d
     await bench.holder("bert")
     await bench.reaches(run.id, RunState.CANCELLED)
     assert bench.evidence == []
+
+
+async def test_a_claim_that_arrives_after_its_term_leaves_no_run_that_nobody_runs(bench: Bench) -> None:
+    """What had started with the claim was given back before it was there."""
+    anna = await bench.holder("anna")
+    await bench.put(document("report"))
+    late = asyncio.Event()
+
+    async def arrive(call: Call) -> None:
+        await pass_time(3)
+        with suppress(TermLostError):
+            await call()
+        late.set()
+
+    async def delayed(call: Call) -> None:
+        nonlocal arriving
+        arriving = asyncio.create_task(arrive(call))
+        anna.faults.always("terms.commit", fails(away()))
+        anna.faults.always("terms.raise_epoch", fails(away()))
+        anna.end_term()
+        raise unclear()
+
+    arriving: asyncio.Task[None]
+    anna.faults.where("terms.commit", claims, delayed)
+    await asyncio.wait_for(late.wait(), 60)
+    anna.faults.always("terms.commit", None)
+    anna.faults.always("terms.raise_epoch", None)
+    await bench.reaches(slot_id("report", 10), RunState.SUCCEEDED)
+    assert bench.begun("report")[:1] == [slot_id("report", 10)]
