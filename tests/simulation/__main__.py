@@ -11,7 +11,8 @@ import sys
 import time
 
 from campaign import apart, campaign, first_failure, rate
-from mutations import MUTATIONS, NOTHING, Mutation
+from mutation import NOTHING, Mutation
+from mutations import MUTATIONS
 
 MOST_SHOWN = 20
 REPORT_INTERVAL = 10.0

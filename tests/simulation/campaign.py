@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from mutations import NOTHING, Mutation
+from mutation import NOTHING, Mutation
 from world import World
 
 AT_ONCE = 20  # histories a process

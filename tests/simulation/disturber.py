@@ -159,14 +159,14 @@ class Disturber:
 
     def _database_away(self, seconds: float) -> None:
         self._note("database.gone", seconds=seconds)
-        self._all_disturbed(lost=True)
+        self._all_disturbed(lost=False)
         self._servers.database.is_gone = True
         self._servers.network.after(seconds, self._database_back)
 
     def _database_back(self) -> None:
         self._note("database.back")
         self._servers.database.is_gone = False
-        self._all_disturbed(lost=True)
+        self._all_disturbed(lost=False)
 
     def broker_restarts(self) -> None:
         seconds = self._random.uniform(0.1, 3.0)

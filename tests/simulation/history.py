@@ -66,6 +66,7 @@ def _text(value: Any) -> str:
 
 
 CRASHES = {
+    "instance.failed",
     "service.crashed",
     "candidate.crashed",
     "command.crashed",

@@ -1,72 +1,23 @@
 """Mutations: what the runtime or its store would be with one safeguard removed. Each must be found out.
 
-They replace parts while a history is lived through, and change no file.
+Those that the promises of the README rest on are here, others in `more_mutations`.
 """
 
-import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
-from random import Random
-from typing import Any
+from contextlib import suppress
+from dataclasses import replace
 
-from scenario import Scenario
+from more_mutations import MORE
+from mutation import Mutation
 from simulated_broker import SimulatedBroker, SimulatedLink
 from simulated_store import SimulatedTerms, has_content
 
 from cronexec.domain.term import Term
 from cronexec.errors import TermLostError, UnreachableError
 from cronexec.ports import Batch, BatonArrived
-from cronexec.runtime import dispatcher, holder, inbox, jobs, scheduler
+from cronexec.runtime import holder
 from cronexec.runtime.baton import BatonKeeper
 from cronexec.runtime.committer import Committer
 from cronexec.runtime.instance import Instance
-
-
-@contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mutation:
-    """`terms`, `broker`, `instance`: the types to be made. `patches`: (module, name, instead)."""
-
-    name: str
-    what: str
-    terms: type[SimulatedTerms] = SimulatedTerms
-    broker: type[SimulatedBroker] = SimulatedBroker
-    instance: type[Instance] = Instance
-    patches: tuple[tuple[Any, str, Any], ...] = ()
-
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        with ExitStack() as stack:
-            for owner, name, value in self.patches:
-                stack.enter_context(replaced(owner, name, value))
-            yield
-
-    @contextmanager
-    def surroundings(self, scenario: Scenario) -> Iterator[None]:
-        """Have the runtime's groups as small as the scenario says, so that few jobs fill them."""
-        drawn = Random(f"ids {scenario.seed}")  # noqa: S311  to be repeatable
-        with ExitStack() as stack:
-            for owner, name, value in (
-                (uuid, "uuid4", lambda: uuid.UUID(int=drawn.getrandbits(128), version=4)),
-                (scheduler, "MOST_ENTRIES", scenario.most_entries),
-                (scheduler, "OFFERED_AT_ONCE", scenario.at_once),
-                (dispatcher, "MOST_AT_ONCE", scenario.at_once),
-                (jobs, "COMPUTE_AT_ONCE", scenario.at_once),
-                (inbox, "MOST_AT_ONCE", scenario.at_once),
-            ):
-                stack.enter_context(replaced(owner, name, value))
-            yield
-
 
 # --- the fence, in the database ---
 
@@ -168,8 +119,6 @@ class DrainsFirst(Instance):
         return await super().stop(grace)
 
 
-NOTHING = Mutation(name="nothing", what="as it is")
-
 MUTATIONS = {
     mutation.name: mutation
     for mutation in (
@@ -194,5 +143,6 @@ MUTATIONS = {
         ),
         Mutation(name="nack_without_cancel", what="release does not cancel first", broker=LinksWithoutCancel),
         Mutation(name="drain_first", what="a stop finishes runs before the baton goes", instance=DrainsFirst),
+        *MORE,
     )
 }

@@ -7,6 +7,8 @@ because the one keeps undoing what the other began.
 from dataclasses import dataclass
 from random import Random
 
+from simulated_clock import at
+
 from cronexec.domain.job import JobDocument
 
 DISTURBANCES = (
@@ -30,6 +32,7 @@ DISTURBANCES = (
 )
 FATES = ("request_lost", "answer_lost", "late", "stopped", "killed", "killed_late")
 FATE_CHANCE = 0.02
+ONCE_CHANCE = 0.1
 OVERLAPS = ("queue", "skip", "allow")
 HOLD_TOGETHER = {"lease": 2, "baton_lost_after": 3.5, "instance_lost_after": 6}
 
@@ -83,10 +86,14 @@ def _job(random: Random, name: str, index: int) -> JobDocument:
 def definition(random: Random, name: str, overlap: str) -> JobDocument:
     """Return a definition of a job, which keeps its overlap policy through all its versions."""
     policy = random.choice(("latest", "all", "skip"))
+    schedule = {"every": f"{random.choice((1, 1, 2, 3, 5))}s"}
+    if random.random() < ONCE_CHANCE:
+        schedule = {"at": at(random.uniform(0.0, 12.0)).replace(microsecond=0).isoformat()}
     return JobDocument.parse(
         {
             "name": name,
-            "schedule": {"every": f"{random.choice((1, 1, 2, 3, 5))}s"},
+            "schedule": schedule,
+            "timeout": random.choice((None, None, "1s")),
             "target": {"type": "handler", "name": name},
             "overlap": overlap,
             "misfire": {"policy": policy, "grace": random.choice(("1s", "3s", "60s"))},

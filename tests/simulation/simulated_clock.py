@@ -41,7 +41,7 @@ class SimulatedClock(SystemClock):
         self._time = time
         self._rate = 1.0 + drift
         self.wrong_by = wrong_by
-        start = Reading(server_time=self._wall(), at=self.monotonic(), round_trip=float("inf"))
+        start = Reading(server_time=self.wall(), at=self.monotonic(), round_trip=float("inf"))
         self._readings = deque([start], maxlen=READINGS)
         self._best = start
 
@@ -50,11 +50,11 @@ class SimulatedClock(SystemClock):
 
     @property
     def offset(self) -> timedelta:
-        return self._best.instant(self.monotonic()) - self._wall()
+        return self._best.instant(self.monotonic()) - self.wall()
 
     def step(self, by: timedelta) -> None:
         """Set the wall clock."""
         self.wrong_by += by
 
-    def _wall(self) -> datetime:
+    def wall(self) -> datetime:
         return at(self._time()) + self.wrong_by

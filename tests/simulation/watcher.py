@@ -253,6 +253,8 @@ class Watcher:
             self._history.violate(
                 "I3", f"{run.id} was started for epoch {run.epoch}, and {self._written_epoch} had written"
             )
+        if self._holders.get(run.epoch) != run.executor:
+            self._history.violate("I3", f"{run.executor.name} started {run.id} for epoch {run.epoch}")
         if (run.id, run.attempt) in self.begun:
             self._history.violate("I2", f"{run.id} was started again")
         job = self.database.jobs.get(run.job)
@@ -274,6 +276,11 @@ class Watcher:
             assert old.executor is not None
             if old.executor.id not in self.disturbed:
                 self._history.violate("I7", f"{new.id} was abandoned, and {old.executor.name} was well")
+
+    def running_at(self, executor: Executor) -> list[str]:
+        """Return the runs that this executor has started, says the ledger."""
+        runs = [run for line in self._running.values() for run in line.values()]
+        return [run.id for run in runs if run.executor == executor]
 
     # --- effects ---
 

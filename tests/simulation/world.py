@@ -18,7 +18,7 @@ from typing import Any
 from disturber import Disturber
 from history import History
 from member import Member, Servers
-from mutations import NOTHING, Mutation
+from mutation import NOTHING, Mutation
 from orders import CommandQueue, Orders
 from scenario import definition, draw
 from simulated_broker import BrokerServer
@@ -41,7 +41,7 @@ STILL_FOR = 1.5
 HANDED_OVER_AFTER = 2.0
 COMMAND_TYPES = (
     *("job.put", "job.pause", "job.resume", "job.delete", "job.trigger"),
-    *("job.put", "job.trigger", "run.cancel", "baton.release"),
+    *("job.put", "job.trigger", "run.cancel", "baton.release", "job.unheard-of"),
 )
 YEAR = timedelta(days=365)
 _kept: list[Any] = []  # worlds are not taken apart: their tasks would run their last words
@@ -127,7 +127,7 @@ class World:
             disturbances=told.disturbances,
             fates=list(told.fates),
             jobs=[
-                f"{job.name}/{job.to_document()['schedule']['every']}/{job.overlap.value}/{job.misfire.policy.value}"
+                f"{job.name}/{next(iter(job.to_document()['schedule'].values()))}/{job.overlap.value}/{job.misfire.policy.value}"
                 for job in told.jobs
             ],
         )
@@ -294,6 +294,12 @@ class World:
             run.id
             for run in self.servers.database.runs.values()
             if run.state is RunState.RUNNING and run.executor and run.executor.id not in living
+        ]
+        left += [
+            run_id
+            for each in self.members
+            for run_id in self.servers.watcher.running_at(each.executor)
+            if each.lives and run_id not in each.instance.dispatcher.starting_or_running()
         ]
         oldest = self.servers.database.clock.now() - timedelta(seconds=30)
         left += [
