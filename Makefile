@@ -60,7 +60,7 @@ MINUTES ?= 10
 SEED ?= 7
 JSON ?= .cronexec/chaos.json
 
-chaos: venv servers ## faults of all kinds on five instances: MINUTES=10 SEED=7 BROKER=4.3; exits 1 on any broken promise
+chaos: venv servers $(if $(BROKER),brokers) ## faults of all kinds on five instances: MINUTES=10 SEED=7 BROKER=4.3; exits 1 on any broken promise
 	mkdir -p $(dir $(JSON))
 	python tests/chaos --minutes $(MINUTES) --seed $(SEED) $(if $(BROKER),--broker $(BROKER)) --json $(JSON) $(ARGS)
 
