@@ -36,7 +36,7 @@ SEATS = "abc"
 QUICKLY = {
     "LEASE": "3s",
     "BATON_LOST_AFTER": "5s",
-    "INSTANCE_LOST_AFTER": "12s",
+    "INSTANCE_LOST_AFTER": "10s",
     "HEARTBEAT": "2s",
     "BATON_RENEW_INTERVAL": "3s",
 }

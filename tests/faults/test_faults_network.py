@@ -26,7 +26,7 @@ SOME = [
     ("rabbitmq", "nothing reaches the server"),
 ]
 ROUND_TRIPS = (0.5, 1.0) if FULL else (0.5,)
-SLOW_FOR = 30.0 if FULL else 6.0
+SLOW_FOR = 30.0 if FULL else 3.0
 
 
 @pytest.mark.parametrize(("link", "way"), EVERY if FULL else SOME)
