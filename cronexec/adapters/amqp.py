@@ -333,3 +333,4 @@ async def _give_up(
     await asyncio.wait([opened], timeout=CLOSE_TIMEOUT.total_seconds())
     if streams.stream:
         streams.stream.break_off()
+    await asyncio.sleep(0)  # the turn of the loop in which asyncio closes what was broken off

@@ -63,7 +63,15 @@ class AsyncioStreams(nbio_interface.AbstractIOServices):  # type: ignore[misc]  
         ssl_context: ssl.SSLContext | None = None,
         server_hostname: str | None = None,
     ) -> "_Step":
-        return _Step(self._link_up(protocol_factory, sock, ssl_context, server_hostname), on_done)
+        linking = self._link_up(protocol_factory, sock, ssl_context, server_hostname)
+        return _Step(linking, on_done, on_cancel=lambda: self._drop(sock))
+
+    def _drop(self, sock: socket.socket) -> None:
+        """Close the socket of a step that pika gave up: it may not have begun, or have ended just now."""
+        if self.stream is not None:
+            self.stream.break_off()
+        else:
+            sock.close()
 
     async def _link_up(
         self,
@@ -180,8 +188,14 @@ class _Timer(nbio_interface.AbstractTimerReference):  # type: ignore[misc]  # pi
 class _Step(nbio_interface.AbstractIOReference):  # type: ignore[misc]  # pika is Any to mypy
     """A step of connecting, as a task: its result or error goes to `on_done`, unless it was cancelled."""
 
-    def __init__(self, step: Awaitable[Any], on_done: Callable[[Any], object]) -> None:
+    def __init__(
+        self,
+        step: Awaitable[Any],
+        on_done: Callable[[Any], object],
+        on_cancel: Callable[[], object] = lambda: None,
+    ) -> None:
         self._on_done = on_done
+        self._on_cancel = on_cancel
         self._task = asyncio.ensure_future(step)
         self._task.add_done_callback(self._finish)
 
@@ -189,5 +203,7 @@ class _Step(nbio_interface.AbstractIOReference):  # type: ignore[misc]  # pika i
         return self._task.cancel()
 
     def _finish(self, task: "asyncio.Future[Any]") -> None:
-        if not task.cancelled():
+        if task.cancelled():
+            self._on_cancel()
+        else:
             self._on_done(task.exception() or task.result())
