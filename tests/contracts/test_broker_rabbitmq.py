@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import re
+import socket
 import ssl
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import pika
 import pytest
 
 from cronexec.adapters.amqp import server_version
+from cronexec.adapters.amqp_stream import AsyncioStreams
 from cronexec.adapters.clock import SystemClock
 from cronexec.adapters.rabbitmq import RabbitMQ
 from cronexec.adapters.rabbitmq_topology import Topology
@@ -576,6 +579,28 @@ async def test_opening_a_link_can_be_cancelled(make: Make) -> None:
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
             await opening
+
+
+async def test_a_connection_that_is_given_up_before_its_first_step_leaves_no_socket() -> None:
+    ours, theirs = socket.socketpair()
+    step = AsyncioStreams().create_streaming_connection(lambda: None, ours, lambda _: None)
+    step.cancel()
+    await asyncio.sleep(0)  # the turn in which the step is cancelled
+    await asyncio.sleep(0)  # the turn in which it says so
+    theirs.close()
+    assert ours.fileno() == -1
+
+
+async def test_opening_a_link_can_be_cancelled_at_any_moment(make: Make) -> None:
+    """A socket left behind would be a warning, and with it a failure of this test."""
+    for number in range(40):
+        opening = asyncio.create_task(make().open_link())
+        await asyncio.sleep(number * 0.0003)  # somewhere on the way
+        opening.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await (await opening).close()
+    gc.collect()
+    assert not [task for task in asyncio.all_tasks() if "open_link" in repr(task)]
 
 
 async def test_connections_carry_their_names_and_the_heartbeat(make: Make, ctl: Ctl, namespace: str) -> None:
