@@ -48,7 +48,7 @@ for each in $releases; do
 done
 [ -n "$missing" ] || exit 0
 
-can_apt || give_up "RabbitMQ$(printf ' %s,' $missing | tr -d a-z=) cannot be fetched: that takes Debian's apt-get and debootstrap, as root."
+can_apt || give_up "RabbitMQ $(echo $missing | sed 's/=[a-z]*//g; s/ / and /g') cannot be fetched: that takes Debian's apt-get and debootstrap, as root."
 command -v debootstrap >/dev/null || apt_install debootstrap || give_up "apt-get could not install debootstrap, it said: ${last_apt_output:-}"
 read -r uri keyring < <(mirror) || give_up "apt's sources name no mirror of Debian, so RabbitMQ cannot be fetched."
 keyring_option=--no-check-gpg # the sources trust the mirror by other means
