@@ -26,6 +26,7 @@ from cronexec.adapters.mongo_jobs import MongoJobStore
 from cronexec.adapters.mongo_namespaces import kept_for, served_namespaces
 from cronexec.adapters.mongo_runs import MongoRunStore
 from cronexec.adapters.mongo_terms import MongoTermStore
+from cronexec.adapters.mongo_waits import mend_waits
 from cronexec.errors import SettingsError
 from cronexec.ports import Clock, Store
 
@@ -86,6 +87,7 @@ class MongoStore:
 
 
 def _connect(url: str, *, lease: timedelta, instance: str) -> MongoClient:
+    mend_waits()
     reach_ms = int(REACH_TIMEOUT.total_seconds() * 1000)
     try:
         return AsyncMongoClient[Document](
