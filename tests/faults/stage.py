@@ -115,9 +115,8 @@ class Stage(members.Cluster):
         self.seat_of(member).member = None
         self.dead.append(self.members.pop(member.name))
 
-    def freeze(self, member: Member) -> float:
+    def freeze(self, member: Member) -> None:
         member.process.send_signal(signal.SIGSTOP)
-        return time.time()
 
     def thaw(self, member: Member) -> float:
         """Let a frozen member go on; returns the instant just before."""

@@ -62,6 +62,7 @@ async def test_commands_in_the_hands_of_a_frozen_holder_are_applied_once_and_in_
         await stage.event("candidate.standing_by", since=woken_at, by=member)
         assert trial.acted_as_former_holder(member, woken_at) == []
     assert await versions(stage, "in-hand") == IN_ORDER
+    assert stage.events("command.rejected", "command.crashed", since=trial.began_at) == []
 
 
 async def test_commands_that_were_applied_and_not_acked_are_answered_from_the_record(stage: Stage) -> None:
@@ -78,6 +79,7 @@ async def test_commands_that_were_applied_and_not_acked_are_answered_from_the_re
         trial.healed(stage.thaw(member))
         await trial.sees("term.ended", by=member)
     assert await versions(stage, "not-acked") == IN_ORDER
+    assert stage.events("command.rejected", "command.crashed", since=trial.began_at) == []
 
 
 async def applied(stage: Stage, job: str) -> None:

@@ -41,7 +41,8 @@ async def test_a_holder_that_froze_at_any_moment_goes_on_only_if_it_still_holds(
 ) -> None:
     async with stage.trial(f"SIGSTOP for {length} s", "frozen") as trial:
         member = await stage.holding()
-        trial.began(member, at=stage.freeze(member))
+        trial.began(member)
+        stage.freeze(member)
         await seconds(length)
         replaced = bool(trial.first_commits())
         woken_at = trial.healed(stage.thaw(member))

@@ -35,9 +35,9 @@ async def test_a_holder_that_is_cut_off_is_replaced_and_comes_back_as_a_standby(
 ) -> None:
     async with stage.trial(f"holder cut off from {LINKS[link]}: {way}", "network") as trial:
         member = await stage.holding()
+        trial.began(member)
         for route in stage.seat_of(member).routes(link):
             WAYS[way](route)
-        trial.began(member)
         await trial.next_term()
         await trial.runs_again()
         ended = await trial.sees("term.ended", by=member)
@@ -58,9 +58,9 @@ async def test_a_slow_network_makes_slots_late_and_nothing_else(
     """A holder whose writes take longer than its lease gives way to one that is not slow."""
     async with stage.trial(f"{round_trip * 1000:g} ms to {LINKS[link]} and back", "network") as trial:
         member = await stage.holding()
+        trial.began(member)
         for route in stage.seat_of(member).routes(link):
             route.delay(round_trip / 2)
-        trial.began(member)
         await seconds(SLOW_FOR)
         await stage.slots_run(3)
         for route in stage.seat_of(member).routes(link):
