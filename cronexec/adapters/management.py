@@ -1,4 +1,4 @@
-"""RabbitMQ's management plugin, as far as it is needed: closing the connection of an instance.
+"""RabbitMQ's management plugin, as far as it is needed: closing the connection of an instance, and policies.
 
 Over AMQP nobody can close another's connection, and the broker itself waits for two missed heartbeats before
 it takes the baton from an instance that is frozen or cut off. The management plugin closes it at once, and
@@ -7,6 +7,8 @@ the baton goes to the next.
 A connection is found by its client properties, which carry the instance's id: names and addresses may be used
 again, ids are not. The user in the URL needs the tag `management`, and sees the connections of its own user
 only (those of all users with `monitoring` or `administrator`).
+
+Over AMQP nobody is told of policies either; the doctor asks for those that apply to the namespace's queues.
 """
 
 import asyncio
@@ -66,6 +68,22 @@ class ManagementApi:
                 return False
             response.raise_for_status()
             return True
+
+    async def policy_of(self, queue: str) -> Mapping[str, Any] | None:
+        """Return what policies set on a queue; None while that is not told.
+
+        The plugin tells it some ten seconds after the queue was declared (3.10). Raises UnreachableError.
+        """
+        path = f"/queues/{quote(self._vhost, safe='')}/{quote(queue, safe='')}"
+        async with self._ask("GET", path) as response:
+            if response.status == NOT_FOUND:
+                return None
+            response.raise_for_status()
+            told = await response.json()
+        if not isinstance(told, dict):
+            raise self._problem("did not describe a queue")
+        policy = told.get("effective_policy_definition")
+        return {} if policy == [] else policy  # Erlang's empty list may be either
 
     async def close(self) -> None:
         """Close what is open to the plugin. Idempotent."""

@@ -1,6 +1,7 @@
-"""Judges the broker: its version, and the queues of the namespace."""
+"""Judges the broker: its version, the queues of the namespace, and the policies that apply to them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from cronexec.adapters.rabbitmq_inspection import BrokerFacts, QueueFacts
 from cronexec.adapters.rabbitmq_topology import SINGLE, UNLIMITED_SINCE, Topology
@@ -9,6 +10,13 @@ from cronexec.doctor.finding import Finding, fail, ok, warn
 OLDEST = (3, 8)  # quorum queues with a single active consumer
 MEASURED = (3, 10)
 DELIVERY_LIMIT = "x-delivery-limit"
+HARMFUL = {  # what a policy may set, and what comes of it
+    "delivery-limit": "drops messages after so many requeues, whatever the queue's own argument says",
+    "message-ttl": "drops messages that wait, and the baton while nobody holds it",
+    "expires": "deletes the queue while no instance consumes from it",
+    "max-length": "drops messages when there are more",
+    "max-length-bytes": "drops messages when they are larger together",
+}
 
 
 def judge_broker(facts: BrokerFacts, topology: Topology) -> Iterator[Finding]:
@@ -36,10 +44,38 @@ def judge_broker(facts: BrokerFacts, topology: Topology) -> Iterator[Finding]:
             f"{topology.newer}",
             "Update the instances: a holder of the newer release applies them first.",
         )
-    yield ok(
+
+
+def judge_policies(policies: Mapping[str, Mapping[str, Any] | None]) -> Iterator[Finding]:
+    """Yield what is to be said of policies. `policies`: by queue, what is set on it; None if not told yet."""
+    harmful = [
+        (queue, name, value)
+        for queue, policy in policies.items()
+        for name, value in (policy or {}).items()
+        if name in HARMFUL and not (isinstance(value, int) and value < 0)  # as a limit, -1 means none
+    ]
+    for queue, name, value in harmful:
+        yield warn(
+            "broker.policies",
+            f"a policy sets {name} = {value} on the queue {queue}, which {HARMFUL[name]}",
+            "Have it match no queue of the namespace (rabbitmqctl list_policies and list_operator_policies).",
+        )
+    if untold := [queue for queue, policy in policies.items() if policy is None]:
+        yield warn(
+            "broker.policies",
+            f"the management plugin does not tell the policies of {', '.join(untold)} yet",
+            "Ask again some ten seconds after the queues were declared.",
+        )
+    elif not harmful:
+        yield ok("broker.policies", "no policy takes anything from the queues")
+
+
+def policies_unknown(topology: Topology) -> Finding:
+    """Say what cannot be looked at where the management plugin is not configured."""
+    return ok(
         "broker.policies",
-        "policies are not told over AMQP: none that sets delivery-limit, message-ttl, expires or max-length "
-        f"may match {topology.namespace}.* (rabbitmqctl list_policies)",
+        f"not looked at: policies are not told over AMQP. None that sets {', '.join(HARMFUL)} may match "
+        f"{topology.namespace}.* (rabbitmqctl list_policies; with CRONEXEC_MANAGEMENT_URL they are checked)",
     )
 
 

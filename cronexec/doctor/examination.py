@@ -1,14 +1,15 @@
 """Asks both servers and the namespace, side by side, and has the answers judged."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
+from cronexec.adapters.management import ManagementApi
 from cronexec.adapters.mongo_inspection import inspect_database
-from cronexec.adapters.rabbitmq import RabbitMQ
+from cronexec.adapters.rabbitmq import RabbitMQ, vhost_of
 from cronexec.adapters.rabbitmq_inspection import inspect_broker
 from cronexec.adapters.rabbitmq_topology import Topology
-from cronexec.connection import Connection
-from cronexec.doctor.broker import judge_broker
+from cronexec.connection import Connection, tls_context
+from cronexec.doctor.broker import judge_broker, judge_policies, policies_unknown
 from cronexec.doctor.database import judge_clock, judge_database
 from cronexec.doctor.finding import Finding, Level, fail, ok, warn
 from cronexec.doctor.jobs import call_roll, judge_instances, judge_jobs, judge_lost, judge_unreadable
@@ -41,9 +42,24 @@ async def _broker(settings: Settings, connection: Connection) -> list[Finding]:
         return []
     topology = Topology(settings.namespace, settings.baton_queue_type)
     try:
-        return list(judge_broker(await inspect_broker(connection.broker, topology), topology))
+        facts = await inspect_broker(connection.broker, topology)
     except CronexecError as error:
         return [_unasked("broker", error)]
+    existing = [name for name, queue in facts.queues.items() if queue is not None]
+    return [*judge_broker(facts, topology), *await _policies(settings, topology, existing)]
+
+
+async def _policies(settings: Settings, topology: Topology, queues: Iterable[str]) -> list[Finding]:
+    if settings.management_url is None:
+        return [policies_unknown(topology)]
+    vhost = vhost_of(settings.amqp_urls[0])
+    management = ManagementApi(settings.management_url, vhost=vhost, tls=tls_context(settings))
+    try:
+        return list(judge_policies({queue: await management.policy_of(queue) for queue in queues}))
+    except UnreachableError as error:
+        return [_unasked("broker.policies", error)]
+    finally:
+        await management.close()
 
 
 async def _database(settings: Settings, _: Connection) -> list[Finding]:
