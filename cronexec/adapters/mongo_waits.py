@@ -3,12 +3,12 @@
 Whoever looks for a server waits on a condition of pymongo's, with `asyncio.wait_for` around it. Up to Python
 3.11 that runs the wait in a task of its own. After the timeout this task takes the condition's lock again; a
 caller that is cancelled at that moment leaves without it. So he releases a lock that is another's ("Lock is
-not acquired", says the other's release), and the task that he left behind takes it and keeps it: every call of
-this client waits for ever from then on, without an error, and the instance is as good as dead. Terms that end
-while the database is away cancel many such waits.
+not acquired", says the other's release), and the task that he left behind takes it and keeps it. From then on
+every call of this client waits for ever, without an error, and the instance is as good as dead. Terms that
+end while the database is away cancel many such waits.
 
-Since Python 3.12 `wait_for` waits in the caller's own task, and this cannot happen. `mend_waits` gives pymongo
-one that does so too.
+Since Python 3.12 `wait_for` waits in the caller's own task, and this cannot happen. `mend_waits` gives
+pymongo one that does so too.
 """
 
 import asyncio
