@@ -30,6 +30,8 @@ from cronexec.adapters import clock
 from cronexec.collector import calm_collector
 from cronexec.log import configure, get_logger
 
+SLOW = 1.0  # seconds
+
 
 class Member:
     def __init__(self) -> None:
@@ -62,7 +64,7 @@ class Member:
         async def slow(run: Run) -> None:
             identity = self._identity(run)
             os.write(self._file, evidence.mark("began", identity, time.time()))
-            await asyncio.sleep(float(run.params.get("seconds", 2)))
+            await asyncio.sleep(SLOW)
             os.write(self._file, evidence.mark("ended", identity, time.time()))
 
         @self._cron.handler("blocking")

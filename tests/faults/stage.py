@@ -41,7 +41,7 @@ QUICKLY = {
     "BATON_RENEW_INTERVAL": "3s",
 }
 DEFAULTS = {"BATON_RENEW_INTERVAL": "20s"}  # nobody waits five minutes for a renewal to disturb
-EVERY_SECOND, IN_THREADS, EVERY_THIRD = 20, 6, 6
+EVERY_SECOND, IN_THREADS, EVERY_THIRD, SLOW = 20, 6, 6, 2
 WANTED = {"overlap": "allow", "misfire": {"grace": "10m"}}  # every slot is wanted, however late
 
 
@@ -101,13 +101,6 @@ class Stage(members.Cluster):
         assert member.process.stdin is not None
         member.process.stdin.write(json.dumps({"do": do, **what}) + "\n")
         member.process.stdin.flush()
-
-    def kill(self, member: Member) -> float:
-        """Kill (-9) a member; returns the instant just before."""
-        at = time.time()
-        member.process.kill()
-        self.bury(member)
-        return at
 
     def bury(self, member: Member) -> None:
         """Take a member that has been killed, or has killed itself, off its seat."""
@@ -285,6 +278,7 @@ def jobs() -> Iterator[dict[str, Any]]:
         ("quick", "quick", EVERY_SECOND, "1s"),
         ("threaded", "threaded", IN_THREADS, "1s"),
         ("third", "quick", EVERY_THIRD, "3s"),
+        ("slow", "slow", SLOW, "3s"),
     ]
     for kind, handler, count, every in kinds:
         for number in range(count):
