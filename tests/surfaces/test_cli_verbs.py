@@ -324,6 +324,36 @@ def test_a_slot_that_is_missing_from_the_ledger_is_found(
     assert found == [{"job": name, "version": 1, "slot": gone["slot"], "entries": []}]
 
 
+def test_a_slot_that_is_twice_in_the_ledger_is_found(
+    cronexec: CommandLine, environment: dict[str, str], name: str
+) -> None:
+    every_second = json.dumps(
+        {"name": name, "schedule": {"every": "1s"}, "target": {"type": "shell", "command": "true"}}
+    )
+    cronexec("job", "put", "-", stdin=every_second)
+    listed = eventually(
+        lambda: cronexec("run", "list", "--job", name, "--state", "succeeded", "--json"),
+        lambda listed: len(listed["runs"]) >= 2,
+    )
+    cronexec("job", "delete", name)
+    once = listed["runs"][0]
+    with MongoClient[dict[str, Any]](environment["CRONEXEC_MONGO_URL"]) as client:
+        runs = client.get_default_database("cronexec")[f"{environment['CRONEXEC_NAMESPACE']}.runs"]
+        entry = runs.find_one({"_id": once["run"]})
+        assert entry
+        runs.insert_one(entry | {"_id": f"{once['run']}-again"})
+
+    answer = cronexec("ledger", "verify", "--job", name)
+    found = cronexec("ledger", "verify", "--job", name, "--json")
+    with MongoClient[dict[str, Any]](environment["CRONEXEC_MONGO_URL"]) as client:
+        runs = client.get_default_database("cronexec")[f"{environment['CRONEXEC_NAMESPACE']}.runs"]
+        assert runs.delete_one({"_id": f"{once['run']}-again"}).deleted_count == 1
+
+    assert (answer.code, found.code) == (1, 1)
+    assert answer.err.startswith(f"doubled: {name} version 1, slot {once['slot']}: ")
+    assert (found.json["doubled"], found.json["missing"]) == (1, 0)
+
+
 def test_a_command_is_sent_from_a_file(cronexec: CommandLine, name: str) -> None:
     commands = [{"type": "job.put", "job": json.loads(shell_job(name))}, {"type": "job.pause", "name": name}]
 

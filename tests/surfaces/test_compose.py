@@ -13,7 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
+from pymongo import MongoClient
 
+from cronexec.dev.processes import LOOPBACK, free_port
 from cronexec.domain.model import read_positive_length
 from cronexec.settings import Settings
 
@@ -109,6 +111,29 @@ def test_the_init_step_makes_the_replica_set_that_the_instances_name() -> None:
         },
         "looks": 3,
     }
+
+
+@pytest.mark.usefixtures("server_programs")
+def test_mongodb_runs_as_the_compose_file_states_and_becomes_a_replica_set(tmp_path: Path) -> None:
+    command, port = SERVICES["mongodb"]["command"], free_port()
+    name = parse_qs(urlsplit(FIRST["environment"]["CRONEXEC_MONGO_URL"]).query)["replicaSet"][0]
+    own = ["--port", str(port), "--dbpath", str(tmp_path), "--unixSocketPrefix", str(tmp_path)]
+    direct = f"mongodb://{LOOPBACK}:{port}/?directConnection=true"
+    with subprocess.Popen([*command, *own], stdout=subprocess.DEVNULL) as mongod:
+        try:
+            with MongoClient[dict[str, Any]](direct) as client:
+                # What the script of mongodb-init does, at this test's own address.
+                members = [{"_id": 0, "host": f"{LOOPBACK}:{port}"}]
+                client.admin.command("replSetInitiate", {"_id": name, "members": members})
+            with MongoClient[dict[str, Any]](f"mongodb://{LOOPBACK}:{port}/?replicaSet={name}") as client:
+                written = client.cronexec.test.insert_one({"_id": "one"})
+                ping = client.admin.command("ping")
+        finally:
+            mongod.terminate()
+            mongod.wait(timeout=60)
+
+    assert written.acknowledged
+    assert ping["ok"] == 1, "what its healthcheck asks"
 
 
 def test_the_image_is_built_from_files_that_exist_and_are_not_ignored() -> None:

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +83,60 @@ def test_the_setup_scripts_are_valid_shell(script: Path) -> None:
     checked = subprocess.run(["bash", "-n", str(script)], check=False, capture_output=True, text=True)
 
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def run_bare(script: str, directory: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run a setup script in an empty checkout, on a machine without apt-get, servers and Python."""
+    programs = directory / "programs"
+    programs.mkdir()
+    for name in ("dirname", "id", "mkdir", "mktemp", "rm", "uname"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    return subprocess.run(
+        [str(shutil.which("bash")), str(SETUP / script)],
+        cwd=directory,
+        env={"PATH": str(programs), "TMPDIR": str(directory)} | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_without_rabbitmq_and_apt_setup_says_how_to_get_it(tmp_path: Path) -> None:
+    nothing_is_found = {"BASH_FUNC_command%%": "() { return 1; }"}  # in the usual folders either
+
+    ended = run_bare("servers.sh", tmp_path, **nothing_is_found)
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("setup: rabbitmq-server is missing: install it (Debian: ")
+    assert ended.stderr.endswith("or set CRONEXEC_AMQP_URL to a running broker.\n")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_without_mongod_and_what_it_comes_from_setup_says_how_to_get_it(tmp_path: Path) -> None:
+    ended = run_bare("servers.sh", tmp_path, CRONEXEC_AMQP_URL="amqp://broker.example/")
+
+    assert ended.returncode == 1
+    assert "setup: mongod is missing" in ended.stderr
+    assert ended.stderr.endswith("put mongod on PATH, or set CRONEXEC_MONGO_URL to a running replica set.\n")
+    assert not (tmp_path / ".servers" / "bin" / "mongod").exists()
+
+
+def test_with_both_urls_setup_fetches_no_server(tmp_path: Path) -> None:
+    urls = {
+        "CRONEXEC_AMQP_URL": "amqp://broker.example/",
+        "CRONEXEC_MONGO_URL": "mongodb://database.example/",
+    }
+
+    ended = run_bare("servers.sh", tmp_path, **urls)
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert [each.name for each in tmp_path.iterdir()] == ["programs"]
+
+
+def test_without_python_setup_says_what_to_install(tmp_path: Path) -> None:
+    ended = run_bare("venv.sh", tmp_path)
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("setup: python3 is missing: install Python 3.11 or later")
+    assert ended.stderr.count("\n") == 1
