@@ -107,7 +107,7 @@ async def judge(cluster: Cluster, result: Verified, *, killed: dict[str, datetim
     assert without_line <= total.abandoned
     if not killed:
         assert total.abandoned == 0, "a stop interrupts nothing"
-        assert len(lines) == total.run
+        assert len(lines) == total.run == total.due
 
 
 def was_running_at_kill(run: Run, killed: dict[str, datetime]) -> None:
