@@ -61,6 +61,8 @@ class Observer:
         now = self._context.clock.monotonic()
         if self.record is None or record.seq != self.record.seq:
             self._changed_at = now
+        if self.record is None or record.epoch != self.record.epoch:
+            self._behind_since = None  # whoever has begun meanwhile is given as long as anybody
         self.record = record
         if not self.holding:
             await self._keep_warm(record)

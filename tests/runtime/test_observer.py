@@ -93,6 +93,23 @@ async def test_a_holder_that_decides_nothing_loses_its_term(
     assert anna.said("term.ended")[0]["reason"] == "lease_expired"
 
 
+async def test_a_holder_that_has_just_begun_is_not_deposed_for_what_the_one_before_left(bench: Bench) -> None:
+    """Nor is an epoch that another standby has raised: it looks like life, and would put insertions off."""
+    anna = await standby(bench)
+    for _ in range(115):
+        await pass_time(1)
+        await move(bench)
+    await bench.store.terms.raise_epoch(anna.context.executor)
+    for _ in range(50):
+        await pass_time(1)
+        await move(bench)
+    assert anna.said("baton.silent") == []
+    for _ in range(20):
+        await pass_time(1)
+        await move(bench)
+    assert len(anna.said("baton.silent")) == 1
+
+
 async def test_a_standbys_plan_follows_the_holder(bench: Bench) -> None:
     await bench.holder("anna")
     bert = bench.start("bert")
