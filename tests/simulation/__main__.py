@@ -33,7 +33,7 @@ def main() -> int:
     mutation = MUTATIONS.get(given.mutation, NOTHING)
     seeds = range(given.first, given.first + given.seeds)
     if given.list_mutations:
-        print("\n".join(sorted(MUTATIONS)))  # noqa: T201  it is for people
+        print("\n".join(sorted(name for name, each in MUTATIONS.items() if not each.is_rare)))  # noqa: T201  it is for people
         return 0
     if given.seed is not None:
         return tell(given.seed, mutation)

@@ -64,6 +64,14 @@ class Disturber:
         among = holders if holders and self._random.random() < 0.6 else living
         return self._random.choice(among) if among else None
 
+    def _busy_holder(self) -> Member | None:
+        """Return the holder, if it has something to finish before it may go."""
+        for member in self._world.members:
+            holds = member.lives and member.instance.candidate.holder is not None
+            if holds and member.instance.dispatcher.running:
+                return member
+        return None
+
     def _seconds(self) -> float:
         """Return how long something lasts: about as long as what it is to overlap with."""
         return self._random.choice((0.3, 1.0, LEASE, 2 * LEASE, 4 * LEASE)) * self._random.uniform(0.5, 1.5)
@@ -95,8 +103,9 @@ class Disturber:
             self._servers.network.after(self._random.uniform(0.01, 3.0), self._world.start_member)
 
     def shut_down(self) -> None:
-        if (member := self._anybody()) and not member.is_stopping and member.process.is_running:
-            self._world.shut_down(member, self._random.choice((0.0, 1.0, 8.0)))
+        member = self._busy_holder() or self._anybody()
+        if member is not None and not member.is_stopping and member.process.is_running:
+            self._world.shut_down(member, self._random.choice((0.0, 1.0, 8.0, 8.0)))
             self._servers.network.after(self._random.uniform(0.01, 2.0), self._world.start_member)
 
     def trap(self) -> None:

@@ -94,6 +94,8 @@ class Member:
             lease_left=self._lease_left,
         )
         self.instance = self.process.run(self._make, scenario)
+        if scenario.slow:
+            self.disturbed(lost=True)  # from time to time nobody hears of it
 
     def _make(self, scenario: Scenario) -> Instance:
         lengths = {name: timedelta(seconds=seconds) for name, seconds in HOLD_TOGETHER.items()}

@@ -118,11 +118,13 @@ MORE = (
         name="starts_any_epoch",
         what="a start does not name its epoch",
         patches=((MemoryRunStore, "_start", start_of_any_epoch),),
+        is_rare=True,
     ),
     Mutation(
         name="token_not_burned",
         what="a start may arrive after its runs were given back",
         patches=((MemoryRunStore, "give_back", give_back_the_token),),
+        is_rare=True,
     ),
     Mutation(
         name="beyond_ignored",
@@ -148,6 +150,7 @@ MORE = (
         name="outages_count",
         what="an outage of the database counts as silence of the instances",
         patches=((instances, "Heartbeats", CountsOutages),),
+        is_rare=True,
     ),
     Mutation(
         name="table_trusted",

@@ -27,7 +27,10 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class Mutation:
-    """`terms`, `broker`, `instance`: the types to be made. `patches`: (module, name, instead)."""
+    """`terms`, `broker`, `instance`: the types to be made. `patches`: (module, name, instead).
+
+    `is_rare`: it shows in fewer than one history in a thousand, so two thousand need not notice it.
+    """
 
     name: str
     what: str
@@ -35,6 +38,7 @@ class Mutation:
     broker: type[SimulatedBroker] = SimulatedBroker
     instance: type[Instance] = Instance
     patches: tuple[tuple[Any, str, Any], ...] = ()
+    is_rare: bool = False
 
     @contextmanager
     def applied(self) -> Iterator[None]:

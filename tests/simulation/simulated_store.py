@@ -27,6 +27,18 @@ from cronexec.ports import Batch, Store
 PORTS = ("jobs", "runs", "commands", "instances")
 TOLD = {"terms.raise_epoch", "terms.depose", "runs.give_back"}
 LATEST = 6.0
+SIGNS_OF_LIFE = {"terms.ping", "instances.beat"}  # who misses them may be taken for gone
+WEIGHTS = {
+    "terms.open": 3.0,
+    "terms.commit": 2.0,
+    "terms.raise_epoch": 3.0,
+    "terms.depose": 3.0,
+    "runs.start": 6.0,
+    "runs.give_back": 6.0,
+    "runs.finish": 3.0,
+    "terms.read": 0.5,
+    "instances.list": 0.5,
+}
 
 
 class SimulatedDatabase(MemoryDatabase):
@@ -65,7 +77,10 @@ class SimulatedTerms(MemoryTermStore):
 
 
 class Fates:
-    """What becomes of one instance's calls. `chances`: of each kind of fate, for every call."""
+    """What becomes of one instance's calls.
+
+    `chances`: of each kind of fate; larger for the calls on which everything depends.
+    """
 
     KINDS = ("request_lost", "answer_lost", "late", "stopped", "killed", "killed_late")
 
@@ -74,8 +89,8 @@ class Fates:
         self._chances = [(kind, chances[kind]) for kind in self.KINDS if chances.get(kind)]
         self._total = sum(chance for _, chance in self._chances)
 
-    def draw(self) -> str | None:
-        dice = self._random.random()
+    def draw(self, name: str) -> str | None:
+        dice = self._random.random() / WEIGHTS.get(name, 1.0)
         if dice >= self._total:
             return None
         for kind, chance in self._chances:
@@ -91,7 +106,7 @@ class Fates:
 class DatabaseClient:
     """One process's way to the database.
 
-    `on_fate` is told of what befalls the process itself ("stopped", "killed").
+    `on_fate` is told of what befalls the process itself ("stopped", "killed"), or its signs of life.
     """
 
     def __init__(
@@ -117,7 +132,7 @@ class DatabaseClient:
     async def call(self, name: str, operation: Callable[[], Awaitable[Any]]) -> Any:
         """Have the server do it; raises what it answers, or UnreachableError."""
         future: asyncio.Future[Any] = self._network.loop.create_future()
-        fate = self.fates.draw()
+        fate = self.fates.draw(name)
         if fate is not None:
             self._history.add(self._process.name, f"call.{fate}", call=name)
         timer = self._network.in_process(
@@ -127,7 +142,7 @@ class DatabaseClient:
             self._network.in_process(self._process, self._network.delay(), self._fail, future, "reset")
         else:
             self._network.send(self._wire.up, partial(self._request, name, operation, future, fate))
-        if fate in {"stopped", "killed"}:
+        if fate in {"stopped", "killed"} or (fate is not None and name in SIGNS_OF_LIFE):
             self._on_fate(self._process, fate)
         try:
             return await future

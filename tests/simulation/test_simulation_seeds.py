@@ -25,6 +25,14 @@ MUTATIONS = (
     "unclear_is_repeated",
     "nack_without_cancel",
     "drain_first",
+    "endless_lease",
+    "begins_unchecked",
+    "beyond_ignored",
+    "acked_on_arrival",
+    "baton_acked",
+    "never_inserts",
+    "table_trusted",
+    "wall_clock",
 )
 
 pytestmark = pytest.mark.timeout(PATIENCE)

@@ -39,6 +39,7 @@ SETTLES_WITHIN = 60.0
 LOOK_INTERVAL = 0.25
 STILL_FOR = 1.5
 HANDED_OVER_AFTER = 2.0
+QUICKLY_HANDED_OVER_AFTER = 0.5  # where nothing can be under way that hangs
 COMMAND_TYPES = (
     *("job.put", "job.pause", "job.resume", "job.delete", "job.trigger"),
     *("job.put", "job.trigger", "run.cancel", "baton.release", "job.unheard-of"),
@@ -183,7 +184,10 @@ class World:
         member.is_stopping = True
         member.spawn(partial(self._stop, member, grace))
         if self.servers.network.reaches_all(member.process) and not self.servers.database.is_gone:
-            self.servers.network.after(HANDED_OVER_AFTER, self._check_handed_over, member, self.loop.time())
+            asked_at = self.loop.time()
+            is_quick = not self.scenario.fates and asked_at - member.calm_since > HANDED_OVER_AFTER
+            within = QUICKLY_HANDED_OVER_AFTER if is_quick else HANDED_OVER_AFTER
+            self.servers.network.after(within, self._check_handed_over, member, asked_at)
 
     async def _stop(self, member: Member, grace: float) -> None:
         began_at = self.loop.time()
