@@ -335,11 +335,14 @@ def _cancelled(name: str, reason: str, situation: Situation) -> tuple[Settle, ..
 
 
 def revoke(run: Run, job: Job, at: datetime) -> Settle | None:
-    """Return what cancels a queued run whose job was deleted or paused while it was not queued, else None.
+    """Return what cancels a queued run that a command would have cancelled had it been queued, else None.
 
-    A run may come back unstarted long after the command that would have cancelled it. What was triggered
-    since the pause is wanted; slots are not, and what came due at the pause's own instant was claimed before.
+    A run may come back unstarted long after its cancellation was asked for, or its job deleted or paused.
+    What was triggered since the pause is wanted; slots are not, and what came due at the pause's own instant
+    was claimed before.
     """
+    if run.cancel_requested_by is not None:
+        return _settle(run, f"cancelled by {run.cancel_requested_by}", at)
     if job.deleted_at is not None:
         return _settle(run, "job_deleted", at)
     if job.paused is None or run.claimed_at is None:

@@ -23,6 +23,7 @@ from cronexec.runtime.jobs import JobTable
 from cronexec.runtime.service import Breather
 
 LOGGED_SINGLY = 8
+LOOK_UP_AGAIN_AFTER = 0.5  # seconds; a tick writes, and must not go round as fast as that fails
 
 
 class Commands:
@@ -37,22 +38,25 @@ class Commands:
         self._epoch = epoch
         self._clock = clock
         self._log = log
+        self._again_at = clock.monotonic()  # nothing is looked up before then
 
     @property
     def are_waiting(self) -> bool:
-        return len(self._inbox) > 0
+        """Whether there are commands to be applied now."""
+        return len(self._inbox) > 0 and self._clock.monotonic() >= self._again_at
 
     async def apply_to(self, decision: Decision) -> None:
-        """Apply what has arrived. Commands whose look-ups fail stay where they are, for the next tick.
+        """Apply what has arrived. Commands whose look-ups fail stay where they are, for a later tick.
 
         While a culprit is looked for among them, each waits for a write that carries nothing else.
         """
-        if self._inbox.goes_singly and not decision.is_empty:
+        if not self.are_waiting or (self._inbox.goes_singly and not decision.is_empty):
             return
         try:
             prepared = await self._inbox.prepare()
         except UnreachableError as error:
             self._log.warning("command.lookup_failed", error=str(error))
+            self._again_at = self._clock.monotonic() + LOOK_UP_AGAIN_AFTER
             return
         self._inbox.answer(prepared.repeated)
         await self._apply_all(prepared, decision)

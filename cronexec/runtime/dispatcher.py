@@ -68,7 +68,7 @@ class Dispatcher:
         self.most_reserved = MOST_RESERVED
         self.on_refused: Callable[[Run], None] = lambda _: None
         self._running: dict[str, Attempt] = {}
-        self._starting: set[str] = set()
+        self._starting: dict[str, TermGuard] = {}
         self._wake = Wake()
         self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,7 +79,12 @@ class Dispatcher:
     # --- the holder's side ---
 
     def offer(self, ready: Iterable[Ready], guard: TermGuard) -> None:
-        """Take runs of the term that `guard` watches; they start as soon as there are places."""
+        """Take runs of the term that `guard` watches; they start as soon as there are places.
+
+        Of a term that is over nothing is taken: the next one would find its own runs here twice.
+        """
+        if not guard.holds():
+            return
         self._guard = guard
         for item in ready:
             pool = self._pools[self._targets.pool_of(item.document.target)]
@@ -102,7 +107,7 @@ class Dispatcher:
         if not items:
             return None
         self._guard = guard
-        self._starting.update(item.run.id for item in items)
+        self._starting |= {item.run.id: guard for item in items}
         start = Start(token=uuid.uuid4().hex, executor=self._executor, at=self._clock.now())
         return Reserved(items=items, start=start, guard=guard)
 
@@ -121,7 +126,7 @@ class Dispatcher:
             self._spawn(work)
             return
         for item in reserved.items:
-            self._starting.discard(item.run.id)
+            self._starts_no_more(item, reserved.guard)
             self._release_place(item)
 
     def withdraw(self, run_ids: Iterable[str]) -> set[str]:
@@ -142,6 +147,7 @@ class Dispatcher:
         for pool in self._pools.values():
             pool.live.clear()
             pool.catch_up.clear()
+        self._starting.clear()  # what has not begun by now is given back
         self._guard = None
         return dropped
 
@@ -152,7 +158,7 @@ class Dispatcher:
 
     def starting_or_running(self) -> set[str]:
         """Return the ids of runs whose start is under way or committed here, to the end that is recorded."""
-        return self._starting | self._running.keys() | self._recorder.unrecorded()
+        return self._starting.keys() | self._running.keys() | self._recorder.unrecorded()
 
     # --- the instance's side ---
 
@@ -219,7 +225,7 @@ class Dispatcher:
             catch_ups -= sum(item.run.catch_up for item in taken)
             group.extend(taken)
         self._pace.spend(sum(item.run.catch_up for item in group))
-        self._starting.update(item.run.id for item in group)
+        self._starting |= {item.run.id: guard for item in group}
         return group
 
     def _places_are_short(self, catch_ups: int) -> bool:
@@ -262,7 +268,7 @@ class Dispatcher:
 
     def _refused(self, item: Ready, guard: TermGuard | None) -> None:
         """Let go of a run that the ledger did not let start: settled, adopted elsewhere, running already."""
-        self._starting.discard(item.run.id)
+        self._starts_no_more(item, guard)
         self._release_place(item)
         self._tell_refused(item.run, guard)
 
@@ -305,7 +311,7 @@ class Dispatcher:
         """Return runs whose target never began, until the database has taken them back."""
         backoff = Backoff()
         for item in group:
-            self._starting.discard(item.run.id)
+            self._starts_no_more(item, guard)
             self._release_place(item)
         run_ids = [item.run.id for item in group]
         self._log.warning("run.given_back", runs=len(run_ids), first=run_ids[0])
@@ -336,7 +342,7 @@ class Dispatcher:
                 recorder=self._recorder,
                 log=self._log,
             )
-            self._starting.discard(item.run.id)
+            self._starts_no_more(item, guard)
             self._running[item.run.id] = attempt
             attempt.start(partial(self._ended, item))
             await breather.breathe()
@@ -358,6 +364,11 @@ class Dispatcher:
         else:
             self._release_place(item)
         self._note_empty()
+
+    def _starts_no_more(self, item: Ready, guard: TermGuard | None) -> None:
+        """Take note that a start of that term is over; a later term's of the same run may be under way."""
+        if self._starting.get(item.run.id) is guard:
+            self._starting.pop(item.run.id, None)
 
     def _release_place(self, item: Ready) -> None:
         self._pools[self._targets.pool_of(item.document.target)].taken -= 1

@@ -248,7 +248,7 @@ class Holder:
         ]
 
     def _wanted(self, runs: Sequence[Run], scheduler: Scheduler) -> Sequence[Run]:
-        """Return the runs without those whose job was paused or deleted meanwhile: these are cancelled."""
+        """Return the runs without those that commands would have cancelled: these are cancelled now."""
         jobs, at = self._table.jobs, self._context.clock.now()
         revoked = [settle for run in runs if run.job in jobs and (settle := revoke(run, jobs[run.job], at))]
         if revoked:

@@ -265,7 +265,7 @@ class Scheduler:
         self._stranded.drop(queued)
         here = self._dispatcher.starting_or_running()
         self._dispatcher.withdraw(queued)
-        for run_id in queued:
+        for run_id in reversed(queued):  # those that wait first: none is let in where another one leaves
             if run_id not in here:
                 self.settled(run_id)
 

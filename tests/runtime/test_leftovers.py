@@ -1,0 +1,110 @@
+"""What a term leaves behind on its way out, and what commands leave of runs on their way to their start."""
+
+import asyncio
+
+import pytest
+from bench import SUCCEEDED, Bench, at, document, pass_time, slot_id, until
+from faults import away, fails
+
+from cronexec.adapters.memory_broker import MemoryLink
+from cronexec.domain.run import Executor, RunState
+from cronexec.ports import Finish
+
+pytestmark = pytest.mark.virtual_time
+
+ELSEWHERE = Executor(id="i-elsewhere", name="elsewhere", datacenter="west")
+TEN = slot_id("backup", 10)
+
+
+async def test_a_run_that_is_released_while_its_term_ends_begins_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def close(link: MemoryLink) -> None:
+        link._lose("closed")
+        await pass_time(0.2)  # as a connection takes
+
+    monkeypatch.setattr(MemoryLink, "close", close)
+    await bench.seed(document("backup"))
+    foreign = bench.seed_run("backup", -10, state=RunState.RUNNING, token="t", executor=ELSEWHERE)  # noqa: S106  a start's token
+    anna = await bench.holder()
+    anna.targets.held.add("backup")
+    await bench.reaches(TEN, RunState.QUEUED)
+    finish = Finish(
+        run_id=foreign.id,
+        attempt=1,
+        token="t",  # noqa: S106  a start's token
+        outcome=SUCCEEDED,
+        started_at=at(0),
+        finished_at=at(10),
+    )
+    assert await bench.store.runs.finish([finish]) == []
+    held = anna.faults.hold("runs.states", done_first=True)
+    await held.arrived()
+    anna.end_term()
+    await pass_time(0.1)
+    held.release()
+    await anna.targets.began(TEN)
+    await pass_time(1)
+    assert bench.begun("backup").count(TEN) == 1
+
+
+async def test_commands_whose_lookups_fail_do_not_keep_the_holder_busy(bench: Bench) -> None:
+    anna = await bench.holder()
+    anna.faults.always("commands.replies", fails(away()))
+    before = anna.faults.calls["terms.commit"]
+    bench.send("job.put", job=document("backup").to_document())
+
+    async def watch() -> None:
+        for _ in range(20_000):
+            await asyncio.sleep(0)
+        anna.faults.always("commands.replies", None)
+
+    watching = asyncio.create_task(watch())
+    await pass_time(10)
+    await watching
+    assert anna.faults.calls["terms.commit"] - before < 50
+
+
+async def test_a_run_cancelled_in_the_next_term_while_its_old_start_is_unanswered_frees_its_job(
+    bench: Bench,
+) -> None:
+    anna = await bench.holder(max_running_handlers=1)
+    anna.starts_apart()
+    await bench.put(document("backup"))
+    held = anna.faults.hold("runs.start")
+    await held.arrived()
+    first = anna.term
+    anna.end_term()
+    await until(lambda: anna.term not in {None, first}, lambda: anna.events[-5:])
+    await pass_time(1)
+    assert (await bench.request("run.cancel", run=TEN))["ok"]
+    await bench.reaches(TEN, RunState.CANCELLED)
+    held.release()
+    await bench.reaches(slot_id("backup", 20), RunState.SUCCEEDED)
+
+
+async def test_a_run_that_comes_back_after_it_was_cancelled_does_not_start(bench: Bench) -> None:
+    await bench.seed(document("backup", {"every": "1h"}))
+    run = bench.seed_run("backup", -10, state=RunState.RUNNING, token="t", executor=ELSEWHERE)  # noqa: S106  a start's token
+    await bench.holder()
+    assert (await bench.request("run.cancel", run=run.id, issued_by="carla"))["ok"]
+    await bench.store.runs.give_back([run.id], "t")
+    cancelled = await bench.reaches(run.id, RunState.CANCELLED)
+    assert cancelled.outcome is not None
+    assert cancelled.outcome.reason == "cancelled by carla"
+    assert bench.evidence == []
+
+
+async def test_runs_that_are_cancelled_in_a_line_are_not_asked_to_start(bench: Bench) -> None:
+    anna = await bench.holder(max_running_handlers=1)
+    anna.targets.held.add("report")
+    await bench.put(document("report", {"every": "1h"}), document("backup", {"every": "1h"}))
+    assert (await bench.request("job.trigger", name="report", key="first"))["ok"]
+    await anna.targets.began("report#first")
+    for key in "abcd":
+        assert (await bench.request("job.trigger", name="backup", key=key))["ok"]
+    assert (await bench.request("job.pause", name="backup"))["ok"]
+    anna.targets.end("report#first")
+    await pass_time(2)
+    assert {bench.state(f"backup#{key}") for key in "abcd"} == {RunState.CANCELLED}
+    assert anna.faults.calls["runs.start"] == 0
