@@ -9,8 +9,8 @@ from functools import partial
 from random import Random
 from typing import Protocol
 
-from member import Member, Servers
 from scenario import HOLD_TOGETHER, Scenario
+from simulated_member import Member, Servers
 
 from cronexec.adapters.memory_hub import BATON, MemoryMessage
 

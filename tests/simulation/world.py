@@ -8,7 +8,6 @@ baton. In the end the whole ledger is verified once more, from the documents.
 import asyncio
 import json
 import random as global_random
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -17,13 +16,13 @@ from typing import Any
 
 from disturber import Disturber
 from history import History
-from member import Member, Servers
 from mutation import NOTHING, Mutation
 from orders import CommandQueue, Orders
 from scenario import definition, draw
 from simulated_broker import BrokerServer
 from simulated_clock import NOON, ServerClock
 from simulated_loop import NOBODY, SimulatedLoop, StandstillError
+from simulated_member import Member, Servers
 from simulated_network import Network
 from simulated_store import SimulatedDatabase
 from watcher import WatchedRuns, Watcher
@@ -135,20 +134,16 @@ class World:
 
     def _seed_jobs(self) -> None:
         """Have some of the jobs there from the start."""
-        asyncio.get_running_loop()
         terms = MemoryStore(self.servers.database).store.terms
         if self._random.random() < 0.5:
             return  # everything begins with an empty database
         self._perform(terms.prepare())
         database = self.servers.database
-        self._insert_first_baton()
+        self._disturber.extra_baton()
         for document in self.scenario.jobs:
             assert database.term is not None
             database.term = replace(database.term, revision=database.term.revision + 1)
             self._seed_job(document, database.term.revision)
-
-    def _insert_first_baton(self) -> None:
-        self._disturber.extra_baton()
 
     def _seed_job(self, document: JobDocument, revision: int) -> None:
         database, name = self.servers.database, document.name
@@ -314,8 +309,7 @@ class World:
         return f"nobody ends {left}" if left else None
 
     async def _verify(self) -> None:
-        store: Callable[[], Any] = MemoryStore(self.servers.database).store  # type: ignore[assignment]
-        verified = await verify_ledger(store, retention=YEAR)  # type: ignore[arg-type]
+        verified = await verify_ledger(MemoryStore(self.servers.database).store, retention=YEAR)
         if not verified.total.ok:
             self.history.violate("I1", f"the ledger is not right: {verified.total.findings}")
         begun = self.servers.watcher.begun
