@@ -4,13 +4,9 @@ The scheduler has decided every slot up to `at` by the old version of a job befo
 counts from exactly `at`, so every slot belongs to one version (invariant I1). A command that cannot be
 applied is refused with a code, a sentence and the field; nothing else changes. Identity is derived: a
 trigger's run is `JOB#KEY`, with the command's id where no key is given.
-
-The write that carries a command carries other entries already: slots that came due with it, and what earlier
-commands did. They are neither in the ledger nor in the occupancy yet; the situation has them as `claimed`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 
@@ -29,7 +25,6 @@ from cronexec.domain.command import (
 )
 from cronexec.domain.job import Job, JobVersion, Overlap, Pause
 from cronexec.domain.ledger import Claiming, CloseRange, Settle, claim, pause_entry
-from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.plan import Due
 from cronexec.domain.run import (
     Cause,
@@ -41,62 +36,11 @@ from cronexec.domain.run import (
     slot_text,
     trigger_run_id,
 )
+from cronexec.domain.situation import Effects, Situation
 from cronexec.errors import RefusedError
 
 FIRST_VERSION = 1
 SECOND = timedelta(seconds=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Situation:
-    """What commands are applied to.
-
-    `runs`: the entries that the commands name (`named_runs`), as the ledger has them. `claimed`: the entries
-    of the same write, by job. `revision`: the last one given to any job.
-    """
-
-    at: datetime
-    epoch: int
-    revision: int
-    jobs: Mapping[str, Job]
-    occupancy: Occupancy
-    runs: Mapping[str, Run]
-    claimed: Mapping[str, Sequence[Run]] = field(default_factory=dict)
-
-    def entry(self, job: str, run_id: str) -> Run | None:
-        """Return the job's entry with this id, written or about to be."""
-        about_to_be = (entry for entry in self.claimed.get(job, ()) if entry.id == run_id)
-        return self.runs.get(run_id) or next(about_to_be, None)
-
-    def unsettled(self, job: str) -> tuple[Run, ...]:
-        queued = (entry for entry in self.claimed.get(job, ()) if entry.state is RunState.QUEUED)
-        return (*self.occupancy.unsettled(job), *queued)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Effects:
-    """What one command does. `reply` is sent once all of it is committed."""
-
-    reply: dict[str, Any]
-    job: Job | None = None
-    versions: tuple[JobVersion, ...] = ()
-    entries: tuple[Run, ...] = ()
-    settles: tuple[Settle, ...] = ()
-    closes: tuple[CloseRange, ...] = ()
-    cancels: Mapping[str, str] = field(default_factory=dict)
-    release: bool = False
-
-
-def named_runs(command: Command) -> tuple[str, ...]:
-    """Return the ids of ledger entries that must be looked up before `command` can be applied."""
-    match command:
-        case CancelRun(run=run):
-            return (run,)
-        case TriggerJob(name=name, key=key, id=command_id):
-            return (trigger_run_id(name, key or command_id),)
-        case PutJob(job=document) if (slot := document.schedule.instant) is not None:
-            return (slot_run_id(document.name, slot),)
-    return ()
 
 
 def apply(command: Command, situation: Situation) -> Effects:

@@ -9,11 +9,12 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cronexec.domain.apply import Effects, Situation, apply
+from cronexec.domain.apply import apply
 from cronexec.domain.command import ErrorCode
 from cronexec.domain.job import Job
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.run import Run
+from cronexec.domain.situation import Effects, Situation
 from cronexec.errors import UnreachableError
 from cronexec.log import Log
 from cronexec.ports import Clock

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from cronexec.domain.apply import Effects
 from cronexec.domain.job import Job, JobDocument
 from cronexec.domain.ledger import Settle
 from cronexec.domain.plan import Due
 from cronexec.domain.run import Run, RunState
+from cronexec.domain.situation import Effects
 from cronexec.ports import AppliedCommand, Batch
 from cronexec.runtime.inbox import Received
 from cronexec.runtime.ready import Ready, Reserved

@@ -10,11 +10,11 @@ Where a run can begin as soon as it is claimed, the claim itself is written as i
 for two: `reserve` keeps places for such runs while the claim is written, `begin_reserved` or `let_go` tells
 how that ended.
 
-Runs wait for places (`runtime.ready`), and catch-ups for the pace at which they are let out (`runtime.pace`):
-they must not be a flood.
+Runs wait for places (`runtime.ready`), catch-ups also for a pace (`runtime.pace`): they must be no flood.
 """
 
 import asyncio
+import contextlib
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -28,7 +28,7 @@ from cronexec.ports import Clock, Finish, RunStore, Start, Targets
 from cronexec.runtime.attempt import Attempt
 from cronexec.runtime.guard import TermGuard
 from cronexec.runtime.pace import Pace
-from cronexec.runtime.ready import Pool, Ready, Reserved
+from cronexec.runtime.ready import Pools, Ready, Reserved
 from cronexec.runtime.recorder import Recorder
 from cronexec.runtime.service import Backoff, Breather, Wake
 
@@ -63,7 +63,7 @@ class Dispatcher:
         self._may_start = may_start
         self._log = log
         self._pace = pace
-        self._pools = {name: Pool(places=most) for name, most in places.items()}
+        self._pools = Pools(places, lambda item: targets.pool_of(item.document.target))
         self._guard: TermGuard | None = None
         self.most_reserved = MOST_RESERVED
         self.on_refused: Callable[[Run], None] = lambda _: None
@@ -86,9 +86,7 @@ class Dispatcher:
         if not guard.holds():
             return
         self._guard = guard
-        for item in ready:
-            pool = self._pools[self._targets.pool_of(item.document.target)]
-            (pool.catch_up if item.run.catch_up else pool.live).append(item)
+        self._pools.add(ready)
         self._wake.set()
 
     def reserve(self, claimed: Iterable[Ready], guard: TermGuard) -> Reserved | None:
@@ -100,9 +98,7 @@ class Dispatcher:
             return None
         items: list[Ready] = []
         for item in claimed:
-            pool = self._pools[self._targets.pool_of(item.document.target)]
-            if len(items) < self.most_reserved and pool.taken < pool.places and not pool.live:
-                pool.taken += 1
+            if len(items) < self.most_reserved and self._pools.reserve(item):
                 items.append(item)
         if not items:
             return None
@@ -131,30 +127,18 @@ class Dispatcher:
 
     def withdraw(self, run_ids: Iterable[str]) -> set[str]:
         """Drop queued runs. Returns the ids of those that were here and had not begun to start."""
-        wanted = set(run_ids)
-        dropped: set[str] = set()
-        for pool in self._pools.values():
-            for line in (pool.live, pool.catch_up):
-                kept = [item for item in line if item.run.id not in wanted]
-                dropped |= {item.run.id for item in line} - {item.run.id for item in kept}
-                line.clear()
-                line.extend(kept)
-        return dropped
+        return self._pools.withdraw(set(run_ids))
 
     def drop_queued(self) -> int:
         """Forget everything that has not started: its term is over. Returns how many runs that were."""
-        dropped = sum(len(pool.live) + len(pool.catch_up) for pool in self._pools.values())
-        for pool in self._pools.values():
-            pool.live.clear()
-            pool.catch_up.clear()
+        dropped = self._pools.clear()
         self._starting.clear()  # what has not begun by now is given back
         self._guard = None
         return dropped
 
     def _is_starting(self) -> bool:
         """Whether runs wait for nothing but their start."""
-        catch_ups = self._pace.allowed()
-        return bool(self._starting) or any(pool.startable(catch_ups) > 0 for pool in self._pools.values())
+        return bool(self._starting) or self._pools.startable(self._pace.allowed()) > 0
 
     def starting_or_running(self) -> set[str]:
         """Return the ids of runs whose start is under way or committed here, to the end that is recorded."""
@@ -179,12 +163,10 @@ class Dispatcher:
 
         Returns whether that is so.
         """
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._empty.wait()
-        except TimeoutError:
-            return False
-        return True
+        return self._empty.is_set()
 
     async def abandon_all(self, reason: str, timeout: float) -> None:
         """End everything that runs here, and wait for it at most `timeout` seconds."""
@@ -209,8 +191,7 @@ class Dispatcher:
         guard = self._guard
         if guard is None or not guard.holds() or self._in_flight >= STARTS_IN_FLIGHT:
             return None
-        held_back = any(pool.catch_up and pool.taken < pool.places for pool in self._pools.values())
-        return max(self._pace.pause(), SHORTEST_PAUSE) if held_back else None
+        return max(self._pace.pause(), SHORTEST_PAUSE) if self._pools.has_place_for_catch_up() else None
 
     def _take_group(self) -> list[Ready]:
         guard = self._guard
@@ -219,20 +200,14 @@ class Dispatcher:
         catch_ups = self._pace.allowed()
         if self._in_flight and self._places_are_short(catch_ups):
             return []
-        group: list[Ready] = []
-        for pool in self._pools.values():
-            taken = pool.take(MOST_AT_ONCE - len(group), catch_ups)
-            catch_ups -= sum(item.run.catch_up for item in taken)
-            group.extend(taken)
+        group = self._pools.take(MOST_AT_ONCE, catch_ups)
         self._pace.spend(sum(item.run.catch_up for item in group))
         self._starting |= {item.run.id: guard for item in group}
         return group
 
     def _places_are_short(self, catch_ups: int) -> bool:
         """Whether runs wait for places, and only few of them have one by now."""
-        startable = sum(pool.startable(catch_ups) for pool in self._pools.values())
-        waiting = sum(pool.waiting(catch_ups) for pool in self._pools.values())
-        return startable < min(FEW, waiting)
+        return self._pools.startable(catch_ups) < min(FEW, self._pools.waiting(catch_ups))
 
     def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
         task = asyncio.create_task(work)
@@ -371,5 +346,5 @@ class Dispatcher:
             self._starting.pop(item.run.id, None)
 
     def _release_place(self, item: Ready) -> None:
-        self._pools[self._targets.pool_of(item.document.target)].taken -= 1
+        self._pools.release(item)
         self._wake.set()

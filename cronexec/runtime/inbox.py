@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cronexec.domain.apply import named_runs
 from cronexec.domain.command import (
     Command,
     ErrorCode,
@@ -29,6 +28,7 @@ from cronexec.domain.command import (
     same_content,
 )
 from cronexec.domain.run import Run
+from cronexec.domain.situation import named_runs
 from cronexec.errors import CronexecError, InvalidDocumentError
 from cronexec.log import Log
 from cronexec.ports import AppliedCommand, CommandArrived, Link, Publisher, RecordedReply, Store

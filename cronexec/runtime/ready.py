@@ -5,7 +5,8 @@ slots before catch-ups.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from cronexec.domain.job import JobDocument
@@ -55,6 +56,32 @@ class Pool:
         """How many runs wait for nothing but their start."""
         return min(self.places - self.taken, self.waiting(catch_ups))
 
+    def add(self, item: Ready) -> None:
+        (self.catch_up if item.run.catch_up else self.live).append(item)
+
+    def reserve(self) -> bool:
+        """Occupy a place for a live run, if there is one and nobody waits for it. Returns whether."""
+        is_free = self.taken < self.places and not self.live
+        self.taken += is_free
+        return is_free
+
+    def withdraw(self, run_ids: AbstractSet[str]) -> set[str]:
+        """Drop runs that wait. Returns the ids of those that did."""
+        dropped: set[str] = set()
+        for line in (self.live, self.catch_up):
+            kept = [item for item in line if item.run.id not in run_ids]
+            dropped |= {item.run.id for item in line} - {item.run.id for item in kept}
+            line.clear()
+            line.extend(kept)
+        return dropped
+
+    def clear(self) -> int:
+        """Drop all runs that wait. Returns how many they were."""
+        dropped = len(self.live) + len(self.catch_up)
+        self.live.clear()
+        self.catch_up.clear()
+        return dropped
+
     def take(self, most: int, catch_ups: int) -> list[Ready]:
         """Take runs for which there are places, and occupy these: live ones before catch-ups."""
         count = max(0, min(most, self.startable(catch_ups)))
@@ -64,3 +91,55 @@ class Pool:
             *(self.live.popleft() for _ in range(live)),
             *(self.catch_up.popleft() for _ in range(count - live)),
         ]
+
+
+class Pools:
+    """The pools of an instance. `pool_of` names the one of a run; `places` has the places of each."""
+
+    def __init__(self, places: Mapping[str, int], pool_of: Callable[[Ready], str]) -> None:
+        self._pools = {name: Pool(places=most) for name, most in places.items()}
+        self._pool_of = pool_of
+
+    def add(self, items: Iterable[Ready]) -> None:
+        for item in items:
+            self._pool(item).add(item)
+
+    def reserve(self, item: Ready) -> bool:
+        """Occupy a place for a live run, if there is one and nobody waits for it. Returns whether."""
+        return self._pool(item).reserve()
+
+    def release(self, item: Ready) -> None:
+        """Free the place of a run."""
+        self._pool(item).taken -= 1
+
+    def withdraw(self, run_ids: AbstractSet[str]) -> set[str]:
+        """Drop runs that wait. Returns the ids of those that did."""
+        return {run_id for pool in self._pools.values() for run_id in pool.withdraw(run_ids)}
+
+    def clear(self) -> int:
+        """Drop all runs that wait. Returns how many they were."""
+        return sum(pool.clear() for pool in self._pools.values())
+
+    def startable(self, catch_ups: int) -> int:
+        """How many runs wait for nothing but their start, when so many catch-ups may start."""
+        return sum(max(0, pool.startable(catch_ups)) for pool in self._pools.values())
+
+    def waiting(self, catch_ups: int) -> int:
+        """How many runs wait for a place or their start, when so many catch-ups may start."""
+        return sum(pool.waiting(catch_ups) for pool in self._pools.values())
+
+    def has_place_for_catch_up(self) -> bool:
+        """Whether a catch-up waits that has a place."""
+        return any(pool.catch_up and pool.taken < pool.places for pool in self._pools.values())
+
+    def take(self, most: int, catch_ups: int) -> list[Ready]:
+        """Take runs for which there are places, and occupy these; no more than `catch_ups` catch-ups."""
+        items: list[Ready] = []
+        for pool in self._pools.values():
+            taken = pool.take(most - len(items), catch_ups)
+            catch_ups -= sum(item.run.catch_up for item in taken)
+            items += taken
+        return items
+
+    def _pool(self, item: Ready) -> Pool:
+        return self._pools[self._pool_of(item)]

@@ -7,11 +7,12 @@ from typing import Any
 
 from sample_jobs import NOON, at, document, job
 
-from cronexec.domain.apply import Effects, Situation, apply
+from cronexec.domain.apply import apply
 from cronexec.domain.command import Command, PutJob
 from cronexec.domain.job import Job, Overlap, Pause
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.run import Run
+from cronexec.domain.situation import Effects, Situation
 
 NOW = at("12:00:00.250")
 YESTERDAY = NOON - timedelta(days=1)

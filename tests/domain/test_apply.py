@@ -8,11 +8,11 @@ import pytest
 from sample_jobs import NOON, at, claim_all, covering, document, job, queued
 from sample_namespace import NOW, PAUSE, PAUSED, YESTERDAY, Namespace, instant, put, refusal, result
 
-from cronexec.domain.apply import Effects
 from cronexec.domain.command import CancelRun, Command, DeleteJob, PauseJob, ResumeJob, TriggerJob
 from cronexec.domain.job import Job, Pause
 from cronexec.domain.ledger import CloseRange
 from cronexec.domain.run import Run, RunState
+from cronexec.domain.situation import Effects
 
 REFUSED = [
     (put(if_version=3), "version_conflict", "if_version"),

@@ -4,7 +4,6 @@ import pytest
 from sample_jobs import MINUTE, NOON, SECOND, at, claim_all, job, queued
 from sample_namespace import NOW, PAUSED, Namespace, instant, put, refusal, result
 
-from cronexec.domain.apply import Effects, named_runs
 from cronexec.domain.command import (
     CancelRun,
     Command,
@@ -15,6 +14,7 @@ from cronexec.domain.command import (
     TriggerJob,
 )
 from cronexec.domain.run import Cause, Run, RunState
+from cronexec.domain.situation import Effects, named_runs
 
 
 def test_a_trigger_makes_a_run_of_the_jobs_version_now() -> None:

@@ -1,0 +1,68 @@
+"""What commands are applied to, and what comes of one.
+
+The write that carries a command carries other entries already: slots that came due with it, and what earlier
+commands did. They are neither in the ledger nor in the occupancy yet; the situation has them as `claimed`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from cronexec.domain.command import CancelRun, Command, PutJob, TriggerJob
+from cronexec.domain.job import Job, JobVersion
+from cronexec.domain.ledger import CloseRange, Settle
+from cronexec.domain.occupancy import Occupancy
+from cronexec.domain.run import Run, RunState, slot_run_id, trigger_run_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    """What commands are applied to.
+
+    `runs`: the entries that the commands name (`named_runs`), as the ledger has them. `claimed`: the entries
+    of the same write, by job. `revision`: the last one given to any job.
+    """
+
+    at: datetime
+    epoch: int
+    revision: int
+    jobs: Mapping[str, Job]
+    occupancy: Occupancy
+    runs: Mapping[str, Run]
+    claimed: Mapping[str, Sequence[Run]] = field(default_factory=dict)
+
+    def entry(self, job: str, run_id: str) -> Run | None:
+        """Return the job's entry with this id, written or about to be."""
+        about_to_be = (entry for entry in self.claimed.get(job, ()) if entry.id == run_id)
+        return self.runs.get(run_id) or next(about_to_be, None)
+
+    def unsettled(self, job: str) -> tuple[Run, ...]:
+        queued = (entry for entry in self.claimed.get(job, ()) if entry.state is RunState.QUEUED)
+        return (*self.occupancy.unsettled(job), *queued)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effects:
+    """What one command does. `reply` is sent once all of it is committed."""
+
+    reply: dict[str, Any]
+    job: Job | None = None
+    versions: tuple[JobVersion, ...] = ()
+    entries: tuple[Run, ...] = ()
+    settles: tuple[Settle, ...] = ()
+    closes: tuple[CloseRange, ...] = ()
+    cancels: Mapping[str, str] = field(default_factory=dict)
+    release: bool = False
+
+
+def named_runs(command: Command) -> tuple[str, ...]:
+    """Return the ids of ledger entries that must be looked up before `command` can be applied."""
+    match command:
+        case CancelRun(run=run):
+            return (run,)
+        case TriggerJob(name=name, key=key, id=command_id):
+            return (trigger_run_id(name, key or command_id),)
+        case PutJob(job=document) if (slot := document.schedule.instant) is not None:
+            return (slot_run_id(document.name, slot),)
+    return ()
