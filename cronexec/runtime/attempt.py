@@ -68,8 +68,8 @@ class Attempt:
         task.add_done_callback(lambda _: on_end(self))
 
     def end(self, outcome: Outcome) -> None:
-        """Cancel the target; unless it ends by itself right now, `outcome` is how the attempt ended."""
-        if self._ending is None:
+        """Cancel the target; unless it ends, or has ended, by itself, `outcome` is how the attempt ended."""
+        if self._ending is None and not self._task.done():
             self._ending = self.outcome = (
                 outcome  # a task that is cancelled before its first step runs nothing
             )

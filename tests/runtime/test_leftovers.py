@@ -7,8 +7,8 @@ from bench import SUCCEEDED, Bench, at, document, pass_time, slot_id, until
 from faults import away, fails
 
 from cronexec.adapters.memory_broker import MemoryLink
-from cronexec.domain.run import Executor, RunState
-from cronexec.ports import Finish
+from cronexec.domain.run import Executor, Outcome, RunState
+from cronexec.ports import Execution, Finish
 
 pytestmark = pytest.mark.virtual_time
 
@@ -108,3 +108,20 @@ async def test_runs_that_are_cancelled_in_a_line_are_not_asked_to_start(bench: B
     await pass_time(2)
     assert {bench.state(f"backup#{key}") for key in "abcd"} == {RunState.CANCELLED}
     assert anna.faults.calls["runs.start"] == 0
+
+
+async def test_a_target_that_has_ended_keeps_its_outcome_when_it_is_cancelled_right_then(
+    bench: Bench,
+) -> None:
+    anna = await bench.holder()
+    await bench.put(document("backup", {"every": "1h"}))
+
+    async def ends(execution: Execution) -> Outcome:
+        cancelled = Outcome(state=RunState.CANCELLED)
+        asyncio.get_running_loop().call_soon(anna.instance.dispatcher.end, execution.run.id, cancelled)
+        return SUCCEEDED
+
+    anna.targets.scripts["backup"] = ends
+    assert (await bench.request("job.trigger", name="backup", key="a"))["ok"]
+    await until(lambda: bench.run("backup#a").state.is_final, lambda: bench.run("backup#a"))
+    assert bench.state("backup#a") is RunState.SUCCEEDED
