@@ -37,6 +37,7 @@ MOST_RESERVED = 1_000
 FEW = 64  # not worth a write of their own while another start is under way and more wait for places
 STARTS_IN_FLIGHT = 2
 SHORTEST_PAUSE = 0.01
+RETURN_TIMEOUT = 10.0
 
 
 class Dispatcher:
@@ -72,7 +73,8 @@ class Dispatcher:
         self._wake = Wake()
         self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._empty = asyncio.Event()
+        self._idle, self._empty = asyncio.Event(), asyncio.Event()
+        self._idle.set()
         self._empty.set()
         recorder.is_starting = self._is_starting
 
@@ -159,13 +161,16 @@ class Dispatcher:
         return True
 
     async def drain(self, timeout: float) -> bool:
-        """Wait until nothing runs here or is on its way to start or back, at most `timeout` seconds.
+        """Wait, once no term is on, until nothing runs here or is on its way back: at most `timeout` seconds.
 
-        Returns whether that is so.
+        What is given back gets no more than `RETURN_TIMEOUT` of them after the last run: a database that is
+        away must not hold up a stop for hours. Returns whether nothing is left.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                await self._empty.wait()
+                await self._idle.wait()
+                async with asyncio.timeout(RETURN_TIMEOUT):
+                    await self._empty.wait()
         return self._empty.is_set()
 
     async def abandon_all(self, reason: str, timeout: float) -> None:
@@ -222,7 +227,10 @@ class Dispatcher:
         self._note_empty()
 
     def _note_empty(self) -> None:
-        if not self._running and not self._tasks:
+        if self._running:
+            return
+        self._idle.set()
+        if not self._tasks:
             self._empty.set()
 
     async def _start_group(self, group: list[Ready]) -> None:
@@ -319,6 +327,7 @@ class Dispatcher:
             )
             self._starts_no_more(item, guard)
             self._running[item.run.id] = attempt
+            self._idle.clear()
             attempt.start(partial(self._ended, item))
             await breather.breathe()
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from bench import SUCCEEDED, Bench, at, document, pass_time, slot_id, until
-from faults import away, fails
+from faults import away, claims, fails
 
 from cronexec.adapters.memory_broker import MemoryLink
 from cronexec.domain.run import Executor, Outcome, RunState
@@ -125,3 +125,14 @@ async def test_a_target_that_has_ended_keeps_its_outcome_when_it_is_cancelled_ri
     assert (await bench.request("job.trigger", name="backup", key="a"))["ok"]
     await until(lambda: bench.run("backup#a").state.is_final, lambda: bench.run("backup#a"))
     assert bench.state("backup#a") is RunState.SUCCEEDED
+
+
+async def test_a_stop_does_not_wait_its_whole_grace_for_a_database_that_is_away(bench: Bench) -> None:
+    anna = await bench.holder()
+    await bench.put(document("backup"))
+    held = anna.faults.hold("terms.commit", claims, done_first=True)
+    await held.arrived()
+    bench.database.unreachable = True
+    stopping_at = bench.clock.monotonic()
+    assert not await anna.stop(grace=3600)
+    assert bench.clock.monotonic() - stopping_at < 60
