@@ -34,6 +34,7 @@ MEASUREMENTS = (
     "idle",
     "latency",
     "recovery",
+    "planning",
 )
 
 

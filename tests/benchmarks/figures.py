@@ -22,7 +22,7 @@ class Figure:
         return f"{self.measurement:34}{self.name:32}{measured:>14}   {self.target:<12} {self.note}".rstrip()
 
     def _digits(self) -> int:
-        return 3 if self.unit == "s" else 1
+        return {"s": 3, "x": 2}.get(self.unit, 1)
 
 
 HEADING = f"{'measurement':34}{'figure':32}{'measured':>14}   {'to reach':<12} note"

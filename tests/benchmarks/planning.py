@@ -1,21 +1,18 @@
-"""What planning costs next to croniter: `python tests/benchmarks/planning.py`.
+"""What planning costs next to croniter.
 
 For each shape and zone the same slots are computed three ways: by croniter's get_next on a naive datetime
-(the yardstick), by `Schedule.slots`, and by repeated `Schedule.next_after`. Best of five, in us per slot.
+(the yardstick), by `Schedule.slots`, and by repeated `Schedule.next_after`. Best of five.
 """
 
-# ruff: noqa: T201  a benchmark prints
-
-import os
-import platform
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from itertools import islice
 from timeit import default_timer
 
 from croniter import croniter
+from figures import Figure
+from setting import Setting
 
 from cronexec.domain.cron import CronExpression
 from cronexec.domain.schedule import Schedule
@@ -42,7 +39,7 @@ END = datetime(2400, 1, 1, tzinfo=UTC)
 SLOTS, RARE_SLOTS, ROUNDS = 500, 90, 5
 
 
-def measure(*actions: Callable[[], object]) -> list[float]:
+def best_times(*actions: Callable[[], object]) -> list[float]:
     """Return the best time of each action in seconds; they take turns, so that other load hits all alike."""
     best = [float("inf")] * len(actions)
     for _ in range(ROUNDS):
@@ -71,39 +68,31 @@ def step_next_after(schedule: Schedule, slots: int) -> None:
         at = schedule.next_after(at) or END
 
 
-def print_ratios() -> None:
-    print(f"{'shape':16}{'zone':22}{'croniter':>10}{'slots':>8}{'ratio':>7}{'next':>8}{'ratio':>7}")
-    worst = 0.0
-    for shape, cron in SHAPES.items():
-        slots = RARE_SLOTS if shape == "leap day" else SLOTS
-        for zone in ZONES:
-            schedule = Schedule.from_document({"cron": cron, "timezone": zone}, name="job")
-            times = measure(
-                partial(step_croniter, cron, slots),
-                partial(step_slots, schedule, slots),
-                partial(step_next_after, schedule, slots),
-            )
-            yardstick, planned, stepped = (seconds / slots * 1e6 for seconds in times)
-            worst = max(worst, planned / yardstick, stepped / yardstick)
-            print(
-                f"{shape:16}{zone:22}{yardstick:10.1f}{planned:8.1f}{planned / yardstick:7.2f}"
-                f"{stepped:8.1f}{stepped / yardstick:7.2f}"
-            )
-    print(f"worst ratio {worst:.2f} (at most 1.5 wanted)")
-
-
-def print_first_costs() -> None:
+async def measure(_: Setting) -> AsyncIterator[Figure]:
+    """Yield the ratios; no servers are needed, and nothing else runs meanwhile."""
+    planned, stepped = zip(*(ratios(cron, zone) for cron in SHAPES.values() for zone in ZONES), strict=True)
+    note = f"worst of {len(SHAPES)} shapes in {len(ZONES)} zones; croniter's get_next is 1"
+    for name, worst in (("slots of a range", max(planned)), ("next slot", max(stepped))):
+        yield Figure(measurement="planning", name=name, value=worst, unit="x", target="≤ 1.5", note=note)
     crons = [f"{number % 60} {number // 60} * * *" for number in range(1000)]
-    reading, zones = measure(
+    reading, zones = best_times(
         lambda: [CronExpression(cron) for cron in crons],
         lambda: [Zone(zone).period_at(0) for zone in ZONES],
     )
-    print(f"reading a new expression {reading / len(crons) * 1e6:.0f} us", end="; ")
-    print(f"400 days of a new zone {zones / len(ZONES) * 1e6:.0f} us")
+    for name, seconds in (
+        ("reading a new expression", reading / len(crons)),
+        ("400 days of a new zone", zones / len(ZONES)),
+    ):
+        yield Figure(measurement="planning", name=name, value=seconds * 1e6, unit="us")
 
 
-if __name__ == "__main__":
-    print(f"Python {platform.python_version()}, croniter {version('croniter')}, tzdata {version('tzdata')}")
-    print(f"us per slot; load {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores")
-    print_ratios()
-    print_first_costs()
+def ratios(cron: str, zone: str) -> tuple[float, float]:
+    """Return what `slots` and `next_after` cost, as multiples of croniter."""
+    slots = RARE_SLOTS if cron == SHAPES["leap day"] else SLOTS
+    schedule = Schedule.from_document({"cron": cron, "timezone": zone}, name="job")
+    yardstick, planned, stepped = best_times(
+        partial(step_croniter, cron, slots),
+        partial(step_slots, schedule, slots),
+        partial(step_next_after, schedule, slots),
+    )
+    return planned / yardstick, stepped / yardstick
