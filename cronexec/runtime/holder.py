@@ -12,7 +12,8 @@ in good order when the link is healthy, by closing the connection otherwise. Wha
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 
@@ -69,7 +70,6 @@ class Holder:
         self._heartbeats = heartbeats
         self._started_at = context.clock.monotonic()
         self._wake = Wake()
-        self._read_all = Wake()
         self._occupancy = Occupancy()
         self.guard = TermGuard(
             lease=context.settings.lease, monotonic=context.clock.monotonic, renewed_at=self._started_at
@@ -145,13 +145,8 @@ class Holder:
             after_ms=round((context.clock.monotonic() - self._started_at) * 1000, 1),
         )
         await self._inbox.open()
-        keeping = asyncio.create_task(self._keep_alive(committer))
-        try:
+        async with self._kept_alive(committer):
             unsettled = await self._read(term)
-        finally:
-            self._read_all.set()
-            await asyncio.wait([keeping])
-        keeping.result()
         unsettled = await self._adopt_rest(unsettled, committer)
         stranded = Stranded(targets=context.targets, log=context.log)
         scheduler = Scheduler(
@@ -168,7 +163,8 @@ class Holder:
         )
         reaper = self._reaper(scheduler)
         self._listen(scheduler, reaper)
-        await self._adopt(unsettled, scheduler, reaper)
+        async with self._kept_alive(committer):
+            await self._adopt(unsettled, scheduler, reaper)
         services = [
             Service("scheduler", scheduler.run, context.log),
             Service("baton", self._keeper.run, context.log),
@@ -178,10 +174,17 @@ class Holder:
             service.start(self.guard.end)
         return services
 
-    async def _keep_alive(self, committer: Committer) -> None:
-        """Write nothing, once a second, until all is read: that may take longer than a lease."""
-        while not await self._read_all.wait(KEEP_ALIVE_INTERVAL):
-            await committer.commit(Batch(until=committer.term.watermark, revision=committer.term.revision))
+    @asynccontextmanager
+    async def _kept_alive(self, committer: Committer) -> AsyncIterator[None]:
+        """Keep the term while much is read, or a long line taken in: either may outlast a lease."""
+        done = Wake()
+        keeping = asyncio.create_task(_keep_alive(committer, done))
+        try:
+            yield
+        finally:
+            done.set()
+            await asyncio.wait([keeping])
+        keeping.result()
 
     def _commands(self, term: Term) -> Commands:
         return Commands(
@@ -322,6 +325,12 @@ class Holder:
         self._context.log.info(
             "term.ended", epoch=self.term.epoch if self.term else None, reason=reason, queued_left=dropped
         )
+
+
+async def _keep_alive(committer: Committer, done: Wake) -> None:
+    """Write nothing, once a second, until `done`."""
+    while not await done.wait(KEEP_ALIVE_INTERVAL):
+        await committer.commit(Batch(until=committer.term.watermark, revision=committer.term.revision))
 
 
 def _without_version(run: Run, at: datetime) -> Settle:

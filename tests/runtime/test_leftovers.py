@@ -1,6 +1,7 @@
 """What a term leaves behind on its way out, and what commands leave of runs on their way to their start."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from bench import SUCCEEDED, Bench, at, document, pass_time, slot_id, until
@@ -136,3 +137,17 @@ async def test_a_stop_does_not_wait_its_whole_grace_for_a_database_that_is_away(
     stopping_at = bench.clock.monotonic()
     assert not await anna.stop(grace=3600)
     assert bench.clock.monotonic() - stopping_at < 60
+
+
+async def test_taking_a_long_line_in_may_take_longer_than_a_lease(bench: Bench) -> None:
+    await bench.seed(document("backup"))
+    bench.database.versions["backup", 0] = replace(bench.database.versions["backup", 1], version=0)
+    run = bench.seed_run("backup", -10, version=0)
+    anna = bench.make("anna")
+    held = anna.faults.hold("jobs.versions_of")
+    anna.instance.start()
+    await held.arrived()
+    await pass_time(25)
+    held.release()
+    await bench.reaches(run.id, RunState.SUCCEEDED)
+    assert anna.term == 1
