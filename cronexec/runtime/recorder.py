@@ -23,6 +23,7 @@ MOST_AT_ONCE = 500
 PROGRESS_INTERVAL = 0.5
 UNWRITABLE = "what is to be said of the outcome cannot be stored in the database"
 HELD_FOR = 0.25
+REFUSED_AGAIN_AFTER = 30.0
 
 
 class Recorder:
@@ -40,6 +41,7 @@ class Recorder:
         self.is_starting: Callable[[], bool] = lambda: False
         self.dropped = 0
         self.is_writing = True  # False once its loop has ended: nothing is recorded any more
+        self._set_aside: dict[str, Finish] = {}  # bare outcomes that the database refuses, for now
         self._singly = 0  # outcomes that are to be written one by one, to find the one that cannot be
 
     def finish(self, finish: Finish) -> None:
@@ -51,7 +53,7 @@ class Recorder:
 
     def unrecorded(self) -> set[str]:
         """Return the ids of runs that are over here, and that the ledger still has running."""
-        return {finish.run_id for finish in self._finishes}
+        return {finish.run_id for finish in self._finishes} | self._set_aside.keys()
 
     def progress(self, run_id: str, token: str, progress: Progress) -> None:
         """Take the latest progress of a run; of several within half a second only the last is written."""
@@ -73,7 +75,7 @@ class Recorder:
                 await self._idle.wait()
         except TimeoutError:
             pass
-        return len(self._finishes)
+        return len(self._finishes) + len(self._set_aside)
 
     async def _write_finishes(self) -> None:
         backoff = Backoff()
@@ -111,7 +113,11 @@ class Recorder:
             pass
 
     def _take_apart(self, group: list[Finish], why: str) -> None:
-        """Find the outcome that the database will never take, and write it without what was said of it."""
+        """Find the outcome that the database will never take, and write it without what was said of it.
+
+        Where it refuses even that, it is the database that is wrong (a validator on the collection, say): its
+        run would be `running` for ever, and its job stand still, so it is asked again from time to time.
+        """
         if len(group) > 1:
             self._singly = len(group)
             return
@@ -121,7 +127,12 @@ class Recorder:
         if finish.outcome != bare:
             self._finishes.appendleft(replace(finish, outcome=bare))
         else:
-            self.dropped += 1
+            self._set_aside[finish.run_id] = finish
+            asyncio.get_running_loop().call_later(REFUSED_AGAIN_AFTER, self._take_up, finish)
+
+    def _take_up(self, finish: Finish) -> None:
+        del self._set_aside[finish.run_id]
+        self.finish(finish)
 
     def _report_missed(self, finish: Finish) -> None:
         self.dropped += 1

@@ -9,6 +9,7 @@ from faults import away, claims, fails
 
 from cronexec.adapters.memory_broker import MemoryLink
 from cronexec.domain.run import Executor, Outcome, RunState
+from cronexec.errors import UnwritableError
 from cronexec.ports import Execution, Finish
 
 pytestmark = pytest.mark.virtual_time
@@ -151,3 +152,14 @@ async def test_taking_a_long_line_in_may_take_longer_than_a_lease(bench: Bench) 
     held.release()
     await bench.reaches(run.id, RunState.SUCCEEDED)
     assert anna.term == 1
+
+
+async def test_an_outcome_that_the_database_refuses_for_a_while_is_recorded_in_the_end(bench: Bench) -> None:
+    anna = await bench.holder()
+    await bench.put(document("backup"))
+    refused = fails(UnwritableError("a validator is in the way"))
+    anna.faults.next("runs.finish", refused, refused, refused)
+    run = await bench.reaches(TEN, RunState.SUCCEEDED, within=90)
+    assert len(anna.said("run.outcome_unwritable")) == 3
+    assert run.outcome is not None
+    await bench.reaches(slot_id("backup", 20), RunState.SUCCEEDED)
