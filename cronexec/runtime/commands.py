@@ -46,15 +46,21 @@ class Commands:
         """Whether there are commands to be applied now."""
         return len(self._inbox) > 0 and self._clock.monotonic() >= self._again_at
 
-    async def apply_to(self, decision: Decision) -> None:
-        """Apply what has arrived. Commands whose look-ups fail stay where they are, for a later tick.
+    @property
+    def waiting(self) -> int:
+        return len(self._inbox)
+
+    async def apply_to(self, decision: Decision, most: int) -> None:
+        """Apply the first `most` that have arrived: those that were there before the decision's instant.
+
+        Commands whose look-ups fail stay where they are, for a later tick.
 
         While a culprit is looked for among them, each waits for a write that carries nothing else.
         """
         if not self.are_waiting or (self._inbox.goes_singly and not decision.is_empty):
             return
         try:
-            prepared = await self._inbox.prepare()
+            prepared = await self._inbox.prepare(most)
         except UnreachableError as error:
             self._log.warning("command.lookup_failed", error=str(error))
             self._again_at = self._clock.monotonic() + LOOK_UP_AGAIN_AFTER

@@ -155,13 +155,13 @@ class Inbox:
         """Whether the next commands are to be written each in a write of its own."""
         return self._singly > 0
 
-    async def prepare(self) -> Prepared:
-        """Take what has arrived, and look up what applying it needs."""
-        most = 1 if self._singly else MOST_AT_ONCE
-        self._singly = max(0, self._singly - 1)
+    async def prepare(self, most: int = MOST_AT_ONCE) -> Prepared:
+        """Take up to `most` of what has arrived, and look up what applying it needs."""
+        most = min(most, 1 if self._singly else MOST_AT_ONCE)
         taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
         if not taken:
             return Prepared(commands=(), runs={}, repeated=())
+        self._singly = max(0, self._singly - 1)
         try:
             known = await self._store.commands.replies([received.command.id for received in taken])
             unanswered = [received for received in taken if received.command.id not in known]

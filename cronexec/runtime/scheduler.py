@@ -107,17 +107,18 @@ class Scheduler:
 
     async def tick(self) -> None:
         """Decide and write everything up to now."""
+        commands = self._commands.waiting  # no later ones: they must not count from before they were sent
         until = max(_milliseconds(self._clock.now()), self._committer.term.watermark)
         self._release(self._stranded.recovered(until))
         await self._table.complete()
         due = self._table.plan.due(until)
         try:
-            await self._decide_and_write(due, until)
+            await self._decide_and_write(due, until, commands)
         except BaseException:
             self._undo(due)
             raise
 
-    async def _decide_and_write(self, due: list[Due], until: datetime) -> None:
+    async def _decide_and_write(self, due: list[Due], until: datetime, commands: int) -> None:
         claiming = Claiming(epoch=self._committer.term.epoch, until=until, judged_at=until)
         claims = Claims(due, claiming, self._occupancy, unavailable=self._stranded.why)
         breather = Breather(self._clock.monotonic)
@@ -127,7 +128,7 @@ class Scheduler:
             if undecided_at := claims.first_at():
                 decision.watermark = max(self._committer.term.watermark, undecided_at - SECOND)
             else:
-                await self._commands.apply_to(decision)
+                await self._commands.apply_to(decision, commands)
             self._reserve(decision)
             await self._write_or_let_go(decision)
             claims.leave_out(decision.jobs)

@@ -14,9 +14,6 @@ WRITE_TAKES = 5.0  # seconds; the database is far away
 MISSED = 700.5
 
 
-@pytest.mark.xfail(
-    reason="a tick's commands are applied at its beginning, and it may last for several writes", strict=True
-)
 async def test_a_pause_sent_while_a_large_catch_up_is_written_leaves_the_slots_before_it(
     bench: Bench,
 ) -> None:
