@@ -148,7 +148,11 @@ class MemoryTermStore:
         self._check_keys(batch)
         self._write(term, batch)
         self._database.term = replace(
-            found, seq=found.seq + 1, watermark=batch.until, revision=batch.revision
+            found,
+            seq=found.seq + 1,
+            watermark=batch.until,
+            revision=batch.revision,
+            catching_up=batch.catching_up,
         )
         return replace(term, seq=term.seq + 1, watermark=batch.until, revision=batch.revision)
 

@@ -236,7 +236,12 @@ class _Write:
 
     def _change(self) -> Document:
         batch = self._batch
-        fields = {"watermark": batch.until, "revision": batch.revision, "write": self._id}
+        fields = {
+            "watermark": batch.until,
+            "revision": batch.revision,
+            "write": self._id,
+            "catching_up": batch.catching_up,
+        }
         return {"$inc": {"seq": 1}, "$set": fields, "$currentDate": {"written_at": True}}
 
     async def _commit(self) -> None:

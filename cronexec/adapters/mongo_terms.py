@@ -186,6 +186,7 @@ def _record(document: Document) -> TermRecord:
         datacenter=holder.get("datacenter"),
         since_at=document.get("since_at"),
         read_at=document["read_at"],
+        catching_up=document.get("catching_up", False),
     )
 
 

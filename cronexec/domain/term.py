@@ -26,6 +26,7 @@ class TermRecord:
     datacenter: str | None
     since_at: datetime | None
     read_at: datetime
+    catching_up: bool = False
 
     @property
     def lag(self) -> timedelta:

@@ -52,7 +52,8 @@ class Batch:
     one gets its `to_at`), `jobs` (replaced), `settles`, `closes`, `cancels` (marks: run id -> who asked),
     `reasons` (why queued runs wait: run id -> reason, None for nothing but their turn), `commands`;
     with `adopt`, queued runs of earlier epochs get this one's, at most `MOST_ADOPTED` of them. Last, on
-    (epoch, seq) and `until <= $$NOW + 1 s`: the term document.
+    (epoch, seq) and `until <= $$NOW + 1 s`: the term document. `catching_up` is for observers: the watermark
+    stays behind because there is more to write, not because nothing is decided.
     """
 
     until: datetime
@@ -66,6 +67,7 @@ class Batch:
     reasons: Mapping[str, str | None] = field(default_factory=dict)
     commands: Sequence[AppliedCommand] = ()
     adopt: bool = False
+    catching_up: bool = False
 
 
 class TermStore(Protocol):

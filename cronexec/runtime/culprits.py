@@ -87,7 +87,13 @@ class Culprits:
         while True:
             try:
                 return await self._committer.commit(
-                    Batch(until=term.watermark, revision=term.revision, entries=entries, settles=settles)
+                    Batch(
+                        until=term.watermark,
+                        revision=term.revision,
+                        entries=entries,
+                        settles=settles,
+                        catching_up=True,
+                    )
                 )
             except DuplicateEntryError as error:
                 self._decision.drop_entries(error.run_ids)

@@ -86,6 +86,7 @@ class Decision:
             reasons=self.reasons,
             commands=self.records,
             adopt=bool(self.returned),
+            catching_up=self.watermark < self.until,
         )
 
     def reserve(self, reserved: Reserved) -> None:

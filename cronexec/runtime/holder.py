@@ -138,7 +138,7 @@ class Holder:
         self._committer = committer = Committer(
             terms=context.store.terms, term=term, guard=self.guard, clock=context.clock, log=context.log
         )
-        await committer.commit(Batch(until=term.watermark, revision=term.revision, adopt=True))
+        await committer.commit(_nothing_new(term, adopt=True))
         context.log.info(
             "term.first_commit",
             epoch=term.epoch,
@@ -212,7 +212,7 @@ class Holder:
         term = committer.term
         earlier = sum(run.state is RunState.QUEUED and run.epoch < term.epoch for run in unsettled)
         for _ in range(0, earlier, MOST_ADOPTED):
-            await committer.commit(Batch(until=term.watermark, revision=term.revision, adopt=True))
+            await committer.commit(_nothing_new(term, adopt=True))
         if not earlier:
             return unsettled
         return [replace(run, epoch=term.epoch) if run.state is RunState.QUEUED else run for run in unsettled]
@@ -330,7 +330,12 @@ class Holder:
 async def _keep_alive(committer: Committer, done: Wake) -> None:
     """Write nothing, once a second, until `done`."""
     while not await done.wait(KEEP_ALIVE_INTERVAL):
-        await committer.commit(Batch(until=committer.term.watermark, revision=committer.term.revision))
+        await committer.commit(_nothing_new(committer.term))
+
+
+def _nothing_new(term: Term, *, adopt: bool = False) -> Batch:
+    """Return a write of a term that is not ready to decide yet, and says so to who observes it."""
+    return Batch(until=term.watermark, revision=term.revision, adopt=adopt, catching_up=True)
 
 
 def _without_version(run: Run, at: datetime) -> Settle:

@@ -5,7 +5,7 @@ It keeps the job table warm, and notices a silent schedule.
 *Liveness* is the term document's `seq` changing, timed by the observer's own monotonic clock; an idle holder
 still commits once a second. A seq that stands still for `baton_lost_after` means that no one holds: the baton
 may be lost. A seq that moves while the watermark falls behind means a holder that lives and decides nothing:
-it is deposed by compare-and-set on what was seen.
+it is deposed by compare-and-set on what was seen. One that says that it is catching up decides all the time.
 """
 
 import asyncio
@@ -90,7 +90,7 @@ class Observer:
 
     async def _check_lag(self, record: TermRecord, now: float) -> None:
         limit = self._context.settings.instance_lost_after
-        if record.lag <= limit:
+        if record.lag <= limit or record.catching_up:
             self._behind_since = None
         elif self._behind_since is None:
             self._behind_since = now

@@ -44,7 +44,7 @@ from cronexec.runtime.service import Breather, Wake
 from cronexec.runtime.stranded import Stranded
 
 IDLE_INTERVAL = 1.0
-MOST_ENTRIES = 1_000
+MOST_ENTRIES = 500
 OFFERED_AT_ONCE = 500
 SECOND = timedelta(seconds=1)
 

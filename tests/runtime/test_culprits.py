@@ -105,7 +105,7 @@ async def test_a_job_refused_in_the_middle_of_its_catch_up_is_parked_from_there(
     await pass_time(3_000.5)
     anna = bench.make("anna")
     written = 2 * MOST_ENTRIES
-    refuse(bench, lambda entry: cursed_run(entry) and entry.slot > at(written + 500))
+    refuse(bench, lambda entry: cursed_run(entry) and entry.slot > at(written + MOST_ENTRIES // 2))
     anna.instance.start()
     await bench.reaches(slot_id("other", 3_000), RunState.SUCCEEDED)
     parked = bench.database.jobs["cursed"].paused

@@ -4,10 +4,12 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from bench import Bench, Member, at, document, pass_time, until
-from faults import away, fails
+from bench import Bench, Member, at, document, pass_time, slot_id, until
+from faults import Call, away, claims, fails
 
 from cronexec.adapters.memory_hub import BATON
+from cronexec.domain.run import RunState
+from cronexec.runtime.scheduler import MOST_ENTRIES
 
 pytestmark = pytest.mark.virtual_time
 
@@ -130,3 +132,23 @@ async def test_a_standby_that_could_not_read_for_a_while_catches_up(bench: Bench
     await until(lambda: bert.instance.table.jobs, lambda: bert.events[-3:], within=15)
     assert bert.instance.table.plan.upcoming(1) == [(at(3600), "backup")]
     assert len(bert.said("database.unreachable")) == 1
+
+
+async def test_a_holder_that_catches_up_for_long_is_not_deposed(bench: Bench) -> None:
+    misfire = {"policy": "all", "limit": 100_000, "grace": "1s"}
+    await bench.seed(document("backup", {"every": "1s"}, misfire=misfire, overlap="allow"))
+    await pass_time(40 * MOST_ENTRIES + 0.5)
+    anna = bench.start("anna")
+    bert = bench.start("bert")
+
+    async def far_away(call: Call) -> object:
+        await pass_time(4)  # each write takes that long: all of them more than two minutes and a half
+        return await call()
+
+    for member in (anna, bert):
+        for _ in range(60):
+            member.faults.where("terms.commit", claims, far_away)
+    await bench.reaches(slot_id("backup", 40 * MOST_ENTRIES), RunState.SUCCEEDED, within=400)
+    assert not anna.said("baton.silent")
+    assert not bert.said("baton.silent")
+    assert (await bench.store.terms.read()).epoch == 1
