@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH):$(CURDIR)/.servers/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup venv servers node demo test test-brokers brokers lint bench chaos clean
+.PHONY: help setup venv servers node demo test test-brokers test-faults brokers lint bench chaos clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -43,6 +43,10 @@ test-brokers: setup brokers ## the broker's tests on RabbitMQ 3.10, 4.0 and 4.3,
 	done; \
 	pytest --mongo-members 3 $(STORE_TESTS) || failed=1; \
 	exit $$failed
+
+# Short: every fault on one version, with short outages. FULL=1: as long as they last in earnest; BROKER=4.3: on that version.
+test-faults: setup $(if $(BROKER),brokers) ## every fault that a cluster may meet, on real servers: BROKER=4.3, FULL=1 for long ones
+	pytest -n 2 --dist loadfile tests/faults $(if $(BROKER),--broker $(BROKER)) $(ARGS)
 
 brokers: venv ## the RabbitMQ versions that test-brokers needs and the machine has not: as root, with debootstrap
 	@deploy/setup/brokers.sh

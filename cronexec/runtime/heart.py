@@ -70,7 +70,11 @@ class Heart:
         interval = self._lost_after / BEATS_PER_LOSS
         while not self._silenced:
             try:
-                await self.beat()
+                async with asyncio.timeout(self._lost_after):
+                    await self.beat()
+            except TimeoutError:
+                # By now the others may take this instance for lost; a call that never returns must be told.
+                self._context.log.error("instance.beat_hangs", seconds=self._lost_after)  # noqa: TRY400  no news
             except CronexecError as error:
                 self._context.log.warning("instance.beat_failed", error=str(error))
                 await asyncio.sleep(min(interval, 1.0))

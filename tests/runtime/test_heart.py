@@ -95,3 +95,12 @@ async def test_a_draining_instance_beats_and_leaves_in_the_end(bench: Bench) -> 
     await anna.stop()
     assert bench.database.instances == {}
     assert bench.state(slot_id("long", 10)) is RunState.SUCCEEDED
+
+
+async def test_a_beat_that_is_never_answered_is_told_and_tried_again(bench: Bench) -> None:
+    anna = await bench.holder()
+    held = anna.faults.hold("instances.beat")
+    await held.arrived()
+    await until(lambda: anna.said("instance.beat_hangs"), lambda: anna.events[-3:], within=90)
+    await pass_time(10)
+    assert anna.instance.heart.is_alive()
