@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import pytest
 from proxy import Proxy, Route
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+OPENED: list[asyncio.StreamWriter] = []  # by the test that runs now
 
 
 @pytest.fixture
@@ -35,12 +37,19 @@ async def echo() -> AsyncIterator[int]:
 
 
 @pytest.fixture
-def route(proxy: Proxy, echo: int) -> Route:
-    return proxy.route("127.0.0.1", echo)
+async def route(proxy: Proxy, echo: int) -> AsyncIterator[Route]:
+    yield proxy.route("127.0.0.1", echo)
+    while OPENED:
+        writer = OPENED.pop()
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
 
 
 async def connect(route: Route) -> Streams:
-    return await asyncio.open_connection("127.0.0.1", route.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", route.port)
+    OPENED.append(writer)
+    return reader, writer
 
 
 async def connected(route: Route) -> Streams:
