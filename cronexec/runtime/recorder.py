@@ -4,8 +4,8 @@ It belongs to the instance, not to a term: an outcome is a compare-and-set on (r
 right whoever holds the baton by now, and however late it comes. A database that is away delays outcomes and
 loses none while the process lives.
 
-Starts go first: while runs that are due wait for nothing but their start, outcomes are held for up to a
-quarter of a second, so that in a burst the database does what somebody waits for.
+Starts go first: while runs that are due wait for nothing but their start, outcomes are held for up to half a
+second, so that in a burst the database does what somebody waits for.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from cronexec.runtime.service import Backoff, Wake
 MOST_AT_ONCE = 500
 PROGRESS_INTERVAL = 0.5
 UNWRITABLE = "what is to be said of the outcome cannot be stored in the database"
-HELD_FOR = 0.25
+HELD_FOR = 0.5
 REFUSED_AGAIN_AFTER = 30.0
 
 
@@ -108,7 +108,7 @@ class Recorder:
         try:
             async with asyncio.timeout(HELD_FOR):
                 while self.is_starting():  # noqa: ASYNC110  to be told of each would cost the starts
-                    await asyncio.sleep(HELD_FOR / 25)
+                    await asyncio.sleep(HELD_FOR / 50)
         except TimeoutError:
             pass
 
