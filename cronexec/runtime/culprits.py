@@ -11,7 +11,7 @@ validator on the collection, say): then nothing is parked, and the term ends wit
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cronexec.domain.job import Job
 from cronexec.domain.ledger import Settle
@@ -121,16 +121,9 @@ class Culprits:
         return parked, ranges
 
     async def _close(self, jobs: Sequence[Job], ranges: Sequence[Run]) -> None:
-        """Write what completes the decision: the watermark, the parked jobs, and the adoption it carried."""
-        await self._committer.commit(
-            Batch(
-                until=self._decision.watermark,
-                revision=self._decision.revision,
-                entries=ranges,
-                jobs=jobs,
-                adopt=bool(self._decision.returned),
-            )
-        )
+        """Write what completes the decision: the watermark, the parked jobs, and all that it carried besides."""
+        rest = replace(self._decision.batch(), entries=ranges, jobs=jobs, settles=())
+        await self._committer.commit(rest)
 
     def _take_note(self, parked: dict[str, Job]) -> None:
         refused_settles = {settle for item, _ in self._refused for settle in item.settles}

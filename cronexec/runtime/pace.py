@@ -1,11 +1,11 @@
 """The pace of catch-up: how many missed runs may start now.
 
 After an outage every job may have something to catch up, and all of them ask the same few services. So
-catch-up runs start in small helpings with jitter, never more than `rate` in any second of one term; live
+catch-up runs start in small helpings with jitter, never more than `rate` in any second on one instance; live
 slots do not wait for them.
 
-A token bucket: what it holds at most and what flows into it in a second are `rate` together. It begins empty,
-so that a takeover, or ten of them in a row, adds nothing.
+A token bucket: what it holds at most and what flows into it in a second are `rate` together. The next holder
+has a bucket of its own: in the second of a handover it may add what that holds, a fifth of the rate.
 """
 
 import random
@@ -27,7 +27,7 @@ class Pace:
         self._next_at = self._filled_at
 
     def allowed(self) -> int:
-        """Return how many may start now: whole helpings, except after a pause."""
+        """Return how many may start now."""
         now = self._monotonic()
         self._tokens = min(self._most, self._tokens + (now - self._filled_at) * self._flow)
         self._filled_at = now
