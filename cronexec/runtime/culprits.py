@@ -121,7 +121,7 @@ class Culprits:
         return parked, ranges
 
     async def _close(self, jobs: Sequence[Job], ranges: Sequence[Run]) -> None:
-        """Write what completes the decision: the watermark, the parked jobs, and all that it carried besides."""
+        """Write what completes the decision: the watermark, parked jobs, and all that it carried besides."""
         rest = replace(self._decision.batch(), entries=ranges, jobs=jobs, settles=())
         await self._committer.commit(rest)
 
