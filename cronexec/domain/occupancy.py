@@ -10,7 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from cronexec.domain.job import Overlap
-from cronexec.domain.policy import Places
+from cronexec.domain.places import Places
 from cronexec.domain.run import Run
 
 

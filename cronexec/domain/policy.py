@@ -5,7 +5,7 @@ Two questions are asked of every due slot, in this order:
 1. *Misfire*: is it later than its grace, and if so, does the job still want it? All slots of one decision are
    judged against the same instant, the end of the whole range, so that a catch-up that is committed in
    several writes decides as one.
-2. *Overlap*: may it run while earlier runs of the job are unsettled? `Places` answers, slot after slot.
+2. *Overlap*: may it run while earlier runs of the job are unsettled? `domain.places` answers, slot by slot.
 
 What is not wanted becomes a skip with its reason, adjacent ones a single range: never silence (I1, I7).
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from cronexec.domain.job import Job, JobDocument, MisfirePolicy, Overlap
+from cronexec.domain.job import Job, MisfirePolicy
 from cronexec.domain.run import SkipReason
 from cronexec.domain.schedule import Schedule
 
@@ -96,37 +96,3 @@ def skip(schedule: Schedule, first: datetime, last: datetime, reason: SkipReason
     following = schedule.next_after(first)
     several = following is not None and following <= last
     return Verdict(slot=first, until=last if several else None, skip=reason)
-
-
-@dataclass(slots=True)
-class Places:
-    """The places of one job while a decision fills them: active runs, and live and missed ones that wait.
-
-    Under `queue` one live slot waits. Missed ones wait behind it and in a line of their own, so that a
-    catch-up keeps no live slot out; the line is no longer than the misfire policy wants at once.
-    """
-
-    active: int = 0
-    live: int = 0
-    catch_up: int = 0
-
-    def take(self, document: JobDocument, *, catch_up: bool) -> bool:
-        """Give a slot its place. Returns False where the overlap policy wants no further run."""
-        if self.active == 0 or document.overlap is Overlap.ALLOW:
-            self.active += 1
-            return True
-        if not self._may_wait(document, catch_up=catch_up):
-            return False
-        if catch_up:
-            self.catch_up += 1
-        else:
-            self.live += 1
-        return True
-
-    def _may_wait(self, document: JobDocument, *, catch_up: bool) -> bool:
-        if document.overlap is Overlap.SKIP:
-            return False
-        if not catch_up:
-            return self.live == 0
-        misfire = document.misfire
-        return self.catch_up < (misfire.limit if misfire.policy is MisfirePolicy.ALL else 1)

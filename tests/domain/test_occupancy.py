@@ -7,7 +7,7 @@ from sample_jobs import document, queued
 
 from cronexec.domain.job import JobDocument, Overlap
 from cronexec.domain.occupancy import Occupancy
-from cronexec.domain.policy import Places
+from cronexec.domain.places import Places
 from cronexec.domain.run import Run, RunState
 
 JOBS: dict[str, JobDocument] = {

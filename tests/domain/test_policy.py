@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sample_jobs import MINUTE, NOON, SECOND, Decision, at, decisions, document, job
 
 from cronexec.domain.job import Job, JobDocument
-from cronexec.domain.policy import Places, Verdict, judge, skip
+from cronexec.domain.places import Places
+from cronexec.domain.policy import Verdict, judge, skip
 from cronexec.domain.run import SkipReason
 
 properties = settings(max_examples=120, derandomize=True, deadline=None)
