@@ -93,8 +93,9 @@ class Zone:
         period = self.period_at(instant)
         local = next_local(instant + period.offset)
         while local is not None and local - period.offset >= period.end:
-            period = self.period_at(period.end)
-            local = next_local(period.start + period.offset - 1)
+            ended = period.end  # not where the next one starts: two blocks' periods overlap
+            period = self.period_at(ended)
+            local = next_local(ended + period.offset - 1)
         return None if local is None else local - period.offset
 
     def _first_occurrence_from(self, period: Period, local: int) -> int:

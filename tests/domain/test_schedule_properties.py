@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ CRONS = [
 CHANGES = [
     "2026-03-29T01:00Z", "2026-10-25T01:00Z", "2026-03-08T07:00Z", "2026-11-01T06:00Z", "2026-10-03T15:30Z",
     "2026-04-04T15:00Z", "2026-02-15T02:00Z", "2026-03-22T02:00Z", "2011-12-30T10:00Z", "2026-06-10T00:00Z",
+    "2026-12-13T00:00Z",  # where two blocks of a zone's periods meet
 ]  # fmt: skip
 
 crons = st.builds(
@@ -61,6 +63,15 @@ def test_slots_rise_are_whole_seconds_and_lie_in_their_range(
     assert all(
         after < slot <= after + length and slot.microsecond == 0 and slot.tzinfo is UTC for slot in slots
     )
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("weekday", range(7))
+def test_the_next_slot_is_later_where_two_blocks_of_periods_meet(zone: str, weekday: int) -> None:
+    schedule = Schedule.from_document({"cron": f"0 */4 * * {weekday}", "timezone": zone}, name="job")
+    middle = datetime(2026, 12, 13, tzinfo=UTC)  # 20,800 days after the epoch
+    asked = [middle + timedelta(hours=hour) for hour in range(-96, 97)]
+    assert [at for at in asked if (schedule.next_after(at) or at) <= at] == []
 
 
 @given(schedules, instants)
