@@ -16,7 +16,7 @@ queued ──▶ running ──▶ succeeded | failed | timed_out | cancelled | 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache
 from typing import Any
@@ -107,6 +107,9 @@ class Outcome:
     """How an attempt ended. `state` is one of `OUTCOMES`.
 
     `error` is a sentence; `exit_code` a process's (negative: the signal that ended it); `status` is HTTP's.
+    What a retry policy looks at and the ledger does not keep: `retry_after`, for which the receiver asked
+    (429, 503), and `exceptions`, the names of the class that a handler raised and of its bases, the nearest
+    first, with their modules (`requests.exceptions.Timeout`) where they are not built in (`OSError`).
     """
 
     state: RunState
@@ -115,6 +118,8 @@ class Outcome:
     exit_code: int | None = None
     status: int | None = None
     output: Output | None = None
+    retry_after: timedelta | None = None
+    exceptions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
