@@ -79,7 +79,11 @@ class Assembly:
         connection = Connection.open(settings, name=executor.name, instance_id=executor.id)
         publisher = connection.broker.publisher()
         targets = Targets.build(
-            settings, handlers=declarations.handlers, publisher=publisher, handler_loop=handler_loop
+            settings,
+            handlers=declarations.handlers,
+            publisher=publisher,
+            clock=connection.clock,
+            handler_loop=handler_loop,
         )
         management = _management(settings)
         context = Context(

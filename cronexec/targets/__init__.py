@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from cronexec.domain.run import Outcome
-from cronexec.ports import Execution, Publisher, Target
+from cronexec.ports import Clock, Execution, Publisher, Target
 from cronexec.settings import Settings
 from cronexec.targets.handler import Handlers, HandlerTarget
 from cronexec.targets.output import BoundedOutput
@@ -29,6 +29,7 @@ class Targets:
         *,
         handlers: Handlers,
         publisher: Publisher,
+        clock: Clock,
         handler_loop: asyncio.AbstractEventLoop | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> Self:
@@ -43,7 +44,7 @@ class Targets:
 
         secrets = Secrets(environ, settings.secrets_dir)
         by_kind: dict[str, Target] = {
-            "webhook": WebhookTarget(secrets=secrets, limit=settings.max_running_webhooks),
+            "webhook": WebhookTarget(secrets=secrets, clock=clock, limit=settings.max_running_webhooks),
             "shell": ShellTarget(allowed=settings.allow_shell, secrets=secrets, environ=environ),
             "handler": HandlerTarget(handlers, threads=settings.max_running_handlers, loop=handler_loop),
             "publish": PublishTarget(publisher=publisher, secrets=secrets),

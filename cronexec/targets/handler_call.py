@@ -113,10 +113,21 @@ class Call:
     def raised(self, error: BaseException) -> None:
         """Make an exception the outcome. The traceback, without our own frame, goes into the output."""
         sentence = redact_url(f"{type(error).__name__}: {_message(error)}".rstrip(": "))
-        self.outcome = Outcome(state=RunState.FAILED, error=sentence[:MOST_ERROR])
+        self.outcome = Outcome(
+            state=RunState.FAILED, error=sentence[:MOST_ERROR], exceptions=names_of(type(error))
+        )
         tb = error.__traceback__
         lines = traceback.format_exception(type(error), error, tb.tb_next if tb else None)
         self._execution.output.write(redact_url("".join(lines)[-MOST_TRACEBACK:]))
+
+
+def names_of(kind: type[BaseException]) -> tuple[str, ...]:
+    """Return the names of an exception's class and its bases, as `Outcome.exceptions` has them."""
+    return tuple(
+        each.__qualname__ if each.__module__ == "builtins" else f"{each.__module__}.{each.__qualname__}"
+        for each in kind.__mro__
+        if each not in (object, BaseException)
+    )
 
 
 def _as_text(result: Any) -> str:

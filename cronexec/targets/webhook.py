@@ -15,6 +15,7 @@ import json
 import os
 import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -24,8 +25,9 @@ from aiohttp import DummyCookieJar
 from cronexec.domain.redaction import redact_url
 from cronexec.domain.run import Outcome, RunState
 from cronexec.domain.template import TemplateError
-from cronexec.ports import Execution
+from cronexec.ports import Clock, Execution
 from cronexec.targets import identity
+from cronexec.targets.retry_after import retry_after
 from cronexec.targets.secrets import SecretError, Secrets
 from cronexec.targets.template import Rendering
 
@@ -56,9 +58,10 @@ class WebhookTarget:
     """Sends HTTP requests. `limit`: the most connections at a time."""
 
     def __init__(
-        self, *, secrets: Secrets, limit: int = 256, connect_timeout: float = CONNECT_TIMEOUT
+        self, *, secrets: Secrets, clock: Clock, limit: int = 256, connect_timeout: float = CONNECT_TIMEOUT
     ) -> None:
         self._secrets = secrets
+        self._clock = clock
         self._limit = limit
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
         self._session: aiohttp.ClientSession | None = None
@@ -80,7 +83,9 @@ class WebhookTarget:
             return rendering.failed(_sentence(error, url))
         finally:
             sink.close()
-        return _outcome(execution, rendering, response)
+        outcome = _outcome(execution, rendering, response)
+        hint = retry_after(response.status, response.headers, self._clock.now())
+        return outcome if hint is None else replace(outcome, retry_after=hint)
 
     async def close(self) -> None:
         session, self._session = self._session, None

@@ -149,6 +149,24 @@ async def test_an_exception_is_a_failure_and_its_traceback_is_in_the_output(
     assert "_perform" not in output
 
 
+class NoSuchLeagueError(LookupError):
+    pass
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+async def test_an_exceptions_class_and_bases_are_told_by_name(
+    asynchronous: bool, target: HandlerTarget, handlers: Handlers
+) -> None:
+    def handler(_run: Run) -> None:
+        raise NoSuchLeagueError
+
+    async def handle(run: Run) -> None:
+        handler(run)
+
+    outcome, _ = await outcome_of(target, handlers, handle if asynchronous else handler)
+    assert outcome.exceptions == ("test_target_handler.NoSuchLeagueError", "LookupError", "Exception")
+
+
 @pytest.mark.parametrize("asynchronous", [True, False])
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
 async def test_a_handler_that_exits_ends_only_its_run(

@@ -2,16 +2,20 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from aiohttp import web
-from target_runs import execution_of, printed, wait_until
+from target_runs import SLOT, execution_of, printed, wait_until
 
+from cronexec.adapters.memory_clock import ManualClock
 from cronexec.domain.run import Outcome, RunState
 from cronexec.domain.targets import WebhookTarget as Document
 from cronexec.ports import Execution
 from cronexec.targets import webhook
+from cronexec.targets.retry_after import retry_after
 from cronexec.targets.secrets import Secrets
 from cronexec.targets.webhook import WebhookTarget
 
@@ -42,6 +46,8 @@ class Receiver:
         match request.path.split("/")[1]:
             case "status":
                 return web.Response(status=int(request.path.split("/")[2]), text="as you like")
+            case "later":
+                return web.Response(status=int(request.path.split("/")[2]), headers=request.query)
             case "echo":
                 return web.Response(text=f"got {request.headers.get('Authorization')}")
             case "elsewhere":
@@ -89,7 +95,9 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 async def target() -> AsyncIterator[WebhookTarget]:
-    target = WebhookTarget(secrets=Secrets({"CRONEXEC_SECRET_TOKEN": "tok/123"}), connect_timeout=2)
+    target = WebhookTarget(
+        secrets=Secrets({"CRONEXEC_SECRET_TOKEN": "tok/123"}), clock=ManualClock(SLOT), connect_timeout=2
+    )
     yield target
     await target.close()
 
@@ -177,6 +185,53 @@ async def test_another_status_is_a_failure_that_names_it(target: WebhookTarget, 
     assert outcome.error is not None
     assert outcome.error.endswith("answered 503 Service Unavailable; expected 200, 3xx")
     assert printed(execution) == "as you like"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "hint"),
+    [
+        (429, {"Retry-After": "120"}, timedelta(seconds=120)),
+        (503, {"Retry-After": " 0 "}, timedelta(0)),
+        (500, {"Retry-After": "120"}, None),
+        (503, {}, None),
+        (503, {"Retry-After": "-5"}, None),
+        (503, {"Retry-After": "1.5"}, None),
+        (503, {"Retry-After": "soon"}, None),
+        (
+            503,
+            {"Retry-After": "Wed, 21 Oct 2015 07:29:30 GMT", "Date": "Wed, 21 Oct 2015 07:28:00 GMT"},
+            timedelta(seconds=90),
+        ),
+        (
+            503,
+            {"Retry-After": "Wed, 21 Oct 2015 07:27:00 GMT", "Date": "Wed, 21 Oct 2015 07:28:00 GMT"},
+            timedelta(0),
+        ),
+    ],
+)
+async def test_the_receiver_says_when_to_come_back(
+    status: int,
+    headers: dict[str, str],
+    hint: timedelta | None,
+    target: WebhookTarget,
+    receiver: Receiver,
+) -> None:
+    outcome = await failure(target, request_to(f"{receiver.url}/later/{status}?{urlencode(headers)}"))
+    assert (outcome.status, outcome.retry_after) == (status, hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("Fri, 20 Nov 2026 03:00:30 GMT", timedelta(seconds=30)),
+        ("Friday, 20-Nov-26 03:00:30 GMT", timedelta(seconds=30)),
+        ("Fri Nov 20 03:00:30 2026", timedelta(seconds=30)),
+        ("9" * 40, timedelta(seconds=999_999_999)),
+        ("Fri, 99 Nov 2026 03:00:30 GMT", None),
+    ],
+)
+def test_an_instant_without_a_date_beside_it_is_by_our_clock(text: str, hint: timedelta | None) -> None:
+    assert retry_after(503, {"Retry-After": text}, SLOT) == hint
 
 
 async def test_an_unknown_placeholder_is_a_failure_and_nothing_is_sent(

@@ -2,9 +2,10 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from target_runs import execution_of
+from target_runs import SLOT, execution_of
 from test_target_publish import RecordingPublisher
 
+from cronexec.adapters.memory_clock import ManualClock
 from cronexec.domain.run import RunState
 from cronexec.domain.targets import HandlerTarget, PublishTarget, ShellTarget, WebhookTarget
 from cronexec.settings import Settings
@@ -21,7 +22,9 @@ async def targets() -> AsyncIterator[Targets]:
     handlers = Handlers()
     handlers.register("asynchronous", _asynchronous)
     handlers.register("thread", lambda _: None)
-    targets = Targets.build(Settings(), handlers=handlers, publisher=RecordingPublisher(), environ={})
+    targets = Targets.build(
+        Settings(), handlers=handlers, publisher=RecordingPublisher(), clock=ManualClock(SLOT), environ={}
+    )
     yield targets
     await targets.close()
 
