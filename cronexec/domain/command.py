@@ -10,29 +10,53 @@ fields as they were sent, not at what this release makes of them: another releas
 A body comes from outside and may be anything: it is bounded in size before it is read and in depth while it
 is, its numbers are finite, its keys unique. A command of a newer schema is told apart before anything else is
 judged, because a newer holder will understand it.
+
+The commands themselves are in `commands_job`, `commands_trigger` and `commands_run`. A new one goes there,
+into `Command` below, and into `apply`.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, StrictBool, StrictInt, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
+from cronexec.domain.command_model import SCHEMA, is_key
+from cronexec.domain.commands_job import DeleteJob, PauseJob, PutJob, ResumeJob
+from cronexec.domain.commands_run import CancelRun, ReleaseBaton
+from cronexec.domain.commands_trigger import TriggerJob
 from cronexec.domain.document_schema import publish_schema
-from cronexec.domain.job import READ_FROM, JobDocument, JobName
-from cronexec.domain.json_values import JsonObject, canonical_json
-from cronexec.domain.model import DocumentModel
-from cronexec.domain.problems import expected, invalid_document, problem
+from cronexec.domain.job import READ_FROM
+from cronexec.domain.json_values import canonical_json
+from cronexec.domain.problems import expected, invalid_document
 from cronexec.errors import CronexecError, FieldProblem, InvalidDocumentError
 
-SCHEMA = 1
-MAX_BODY_BYTES = 256 * 1024
+__all__ = [
+    "MAX_BODY_BYTES",
+    "SCHEMA",
+    "CancelRun",
+    "Command",
+    "DeleteJob",
+    "ErrorCode",
+    "NewerSchemaError",
+    "PauseJob",
+    "PutJob",
+    "ReleaseBaton",
+    "ResumeJob",
+    "TriggerJob",
+    "command_from_fields",
+    "command_identity",
+    "command_schema",
+    "encode_command",
+    "error_reply",
+    "ok_reply",
+    "parse_command",
+    "read_command",
+    "same_content",
+]
 
-_KEY = r"[!-~]{1,128}"
-_RUN_ID = r"[!-~]{1,300}"
-_MAX_ISSUER = 256
+MAX_BODY_BYTES = 256 * 1024
 
 
 class ErrorCode(StrEnum):
@@ -58,103 +82,6 @@ class NewerSchemaError(CronexecError):
         )
         self.schema = schema
         self.command_id = command_id
-
-
-def _matching(pattern: str, accepted: str) -> Any:
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise problem(expected(accepted, text))
-        return text
-
-    return AfterValidator(check)
-
-
-Key = Annotated[
-    str,
-    _matching(_KEY, "1 to 128 visible ASCII characters"),
-    Field(json_schema_extra={"pattern": f"^{_KEY}$"}),
-]
-RunId = Annotated[
-    str,
-    _matching(_RUN_ID, "a run's id, such as close-league@2026-12-24T03:00:00Z"),
-    Field(json_schema_extra={"pattern": f"^{_RUN_ID}$"}),
-]
-
-
-class CommandModel(DocumentModel):
-    """What all commands have in common. `id`: drawn by the sender. `issued_by`: who, as the sender says."""
-
-    types_not_yet: ClassVar[frozenset[str]] = frozenset({"run.retry", "gate.put", "gate.delete"})
-
-    id: Key
-    issued_by: Annotated[str, Field(max_length=_MAX_ISSUER)] | None = None
-
-    def to_document(self) -> dict[str, Any]:
-        """Return the command as it is sent, with its schema."""
-        return {"schema": SCHEMA, **super().to_document()}
-
-
-class PutJob(CommandModel):
-    """Create the job or change it.
-
-    `if_version`: only if this is its current version; 0: only if there is no such job.
-    """
-
-    type: Literal["job.put"] = "job.put"
-    job: JobDocument
-    if_version: Annotated[StrictInt, Field(ge=0)] | None = None
-    declared: StrictBool = False
-
-    def to_document(self) -> dict[str, Any]:
-        """Return the command as it is sent, with the canonical form of the job."""
-        return {**super().to_document(), "job": self.job.to_document()}
-
-
-class DeleteJob(CommandModel):
-    """Delete the job. `if_version`: only if this is its current version."""
-
-    type: Literal["job.delete"] = "job.delete"
-    name: JobName
-    if_version: Annotated[StrictInt, Field(ge=1)] | None = None
-
-
-class PauseJob(CommandModel):
-    """Skip the job's slots until it is resumed."""
-
-    type: Literal["job.pause"] = "job.pause"
-    name: JobName
-
-
-class ResumeJob(CommandModel):
-    """Run the job's slots again."""
-
-    type: Literal["job.resume"] = "job.resume"
-    name: JobName
-
-
-class TriggerJob(CommandModel):
-    """Run the job now.
-
-    `params` replace those of the document, key by key; `key` names the run and makes the trigger happen once.
-    """
-
-    type: Literal["job.trigger"] = "job.trigger"
-    name: JobName
-    params: JsonObject | None = None
-    key: Key | None = None
-
-
-class CancelRun(CommandModel):
-    """Cancel a run, wherever it is."""
-
-    type: Literal["run.cancel"] = "run.cancel"
-    run: RunId
-
-
-class ReleaseBaton(CommandModel):
-    """Let the holder pass on the baton."""
-
-    type: Literal["baton.release"] = "baton.release"
 
 
 Command = PutJob | DeleteJob | PauseJob | ResumeJob | TriggerJob | CancelRun | ReleaseBaton
@@ -312,4 +239,4 @@ def _one_form(value: Any) -> Any:
 
 def _readable_id(document: Mapping[str, Any]) -> str | None:
     command_id = document.get("id")
-    return command_id if isinstance(command_id, str) and re.fullmatch(_KEY, command_id) else None
+    return command_id if isinstance(command_id, str) and is_key(command_id) else None
