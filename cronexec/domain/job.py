@@ -12,7 +12,7 @@ computation.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -31,6 +31,7 @@ from pydantic import (
 )
 
 from cronexec.domain.document_schema import publish_schema
+from cronexec.domain.job_state import Blackout, Pause, Skip, SkippedOnce
 from cronexec.domain.json_values import NO_FIELDS, JsonObject, canonical_json
 from cronexec.domain.model import NO_TEXTS, DocumentModel, Length, PositiveLength, TextMap
 from cronexec.domain.problems import expected, invalid_document, problem, problems
@@ -287,25 +288,14 @@ def _with_default_timeout(given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Pause:
-    """That a job is paused, and why, where that was said.
-
-    `range_id`: the open range entry in the ledger, which covers the slots since.
-    """
-
-    since_at: datetime
-    issued_by: str | None
-    range_id: str
-    reason: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """A job as the namespace keeps it.
 
     `version` counts the definitions, `revision` the changes of any job in the namespace. `from_at`: the slots
     after it are this version's. `declared`: in code. `deleted_at`: a tombstone, kept for a while so that
-    standbys notice.
+    standbys notice. `skip_next`, `blackouts`: what is skipped besides, by slot and by start.
+
+    `is_selective`: whether slots have to be looked at one by one for what skips them.
     """
 
     document: JobDocument
@@ -317,6 +307,12 @@ class Job:
     declared: bool = False
     paused: Pause | None = None
     deleted_at: datetime | None = None
+    skip_next: tuple[SkippedOnce, ...] = ()
+    blackouts: tuple[Blackout, ...] = ()
+    is_selective: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_selective", bool(self.skip_next or self.blackouts))
 
     @property
     def name(self) -> str:
@@ -325,6 +321,35 @@ class Job:
     @property
     def schedule(self) -> Schedule:
         return self.document.schedule
+
+    def paused_at(self, instant: datetime) -> Pause | None:
+        """Return the pause that slots after `instant` are in."""
+        return self.paused if self.paused is not None and self.paused.lasts_beyond(instant) else None
+
+    def planned_from(self, after: datetime) -> datetime | None:
+        """Return from when on slots after `after` are planned: none up to the end of a pause. None: never."""
+        if self.deleted_at is not None or (self.paused is not None and self.paused.until_at is None):
+            return None
+        until_at = self.paused.until_at if self.paused is not None else None
+        return max(after, self.from_at, until_at or self.from_at)
+
+    def will_skip(self, slot: datetime) -> Skip | None:
+        """Return why `slot`, which is still to come, will be skipped, as far as is known; None: it will run."""
+        if self.paused is not None and (self.paused.until_at is None or slot <= self.paused.until_at):
+            return self.paused.skip()
+        return self.passes_over(slot)
+
+    def passes_over(self, slot: datetime) -> Skip | None:
+        """Return why `slot` is skipped while the job is not paused."""
+        return self.controlled(slot)
+
+    def controlled(self, slot: datetime) -> Skip | None:
+        """Return why somebody wants `slot` skipped."""
+        once = next((each for each in self.skip_next if each.slot == slot), None)
+        if once is not None:
+            return once.skip()
+        window = next((each for each in self.blackouts if each.covers(slot)), None)
+        return window.skip() if window is not None else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -76,6 +76,9 @@ class SkipReason(StrEnum):
     MISFIRE = "misfire"
     OVERLAP = "overlap"
     PAUSED = "paused"
+    SKIP_NEXT = "skip_next"
+    BLACKOUT = "blackout"
+    EXCLUDED = "excluded"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,7 +141,8 @@ class Run:
     `id`: `JOB@SLOT` or `JOB#KEY`. `version`: of the job, which the run is executed with. `slot`: the nominal
     instant, whole seconds (of a trigger: the instant it was applied). `until`: of a range entry, the last
     instant it covers; an open one (a pause that lasts) has `open_ended`. `epoch`: of the term that claimed
-    or adopted it. `token`: drawn at each start; an executor's writes name it. `catch_up`: a missed slot that
+    or adopted it. `note`: of a skip, what was said by whoever asked for it (`issued_by`).
+    `token`: drawn at each start; an executor's writes name it. `catch_up`: a missed slot that
     the misfire policy runs.
     """
 
@@ -151,6 +155,7 @@ class Run:
     cause: Cause = Cause.SCHEDULE
     attempt: int = 1
     reason: str | None = None
+    note: str | None = None
     until: datetime | None = None
     open_ended: bool = False
     catch_up: bool = False
