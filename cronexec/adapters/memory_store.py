@@ -13,10 +13,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 
+from cronexec.adapters.memory_outputs import MemoryOutputStore
 from cronexec.adapters.memory_runs import MemoryRunStore, close_range, settle
 from cronexec.domain.job import Job, JobVersion
 from cronexec.domain.run import UNSETTLED, Executor, Run, RunState
 from cronexec.domain.term import Term, TermRecord
+from cronexec.domain.transcript import Transcript
 from cronexec.errors import (
     DuplicateEntryError,
     FieldProblem,
@@ -52,6 +54,7 @@ class MemoryDatabase:
         self.term: TermRecord | None = None
         self.reserved_at: dict[str, datetime] = {}
         self.runs: dict[str, Run] = {}
+        self.outputs: dict[tuple[str, int], Transcript] = {}
         self.jobs: dict[str, Job] = {}
         self.unreadable: dict[str, str] = {}
         self.versions: dict[tuple[str, int], JobVersion] = {}
@@ -73,6 +76,7 @@ class MemoryStore:
             terms=MemoryTermStore(database),
             jobs=MemoryJobStore(database),
             runs=MemoryRunStore(database),
+            outputs=MemoryOutputStore(database),
             commands=MemoryCommandStore(database),
             instances=MemoryInstanceStore(database),
         )

@@ -24,6 +24,7 @@ from cronexec.adapters.mongo_fence import FencedWriter
 from cronexec.adapters.mongo_instances import MongoInstanceStore
 from cronexec.adapters.mongo_jobs import MongoJobStore
 from cronexec.adapters.mongo_namespaces import kept_for, served_namespaces
+from cronexec.adapters.mongo_outputs import MongoOutputStore
 from cronexec.adapters.mongo_runs import MongoRunStore
 from cronexec.adapters.mongo_terms import MongoTermStore
 from cronexec.adapters.mongo_waits import mend_waits
@@ -66,6 +67,7 @@ class MongoStore:
             terms=MongoTermStore(self._client, collections, clock=self.clock, writer=self._writer),
             jobs=MongoJobStore(collections),
             runs=MongoRunStore(collections, retention=retention, settled=self._writer.settled),
+            outputs=MongoOutputStore(collections, retention=retention, clock=self.clock),
             commands=MongoCommandStore(collections),
             instances=MongoInstanceStore(collections),
         )

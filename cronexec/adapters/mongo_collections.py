@@ -33,6 +33,7 @@ class Collections:
     jobs: Collection
     job_versions: Collection
     runs: Collection
+    outputs: Collection
     commands: Collection
     instances: Collection
     write_concern: WriteConcern
@@ -53,6 +54,7 @@ def collections_of(client: MongoClient, namespace: str, *, answer_timeout: timed
         jobs=database[f"{namespace}.jobs"],
         job_versions=database[f"{namespace}.job_versions"],
         runs=database[f"{namespace}.runs"],
+        outputs=database[f"{namespace}.outputs"],
         commands=database[f"{namespace}.commands"],
         instances=database[f"{namespace}.instances"],
         write_concern=write_concern,

@@ -69,6 +69,8 @@ COMMANDS = (
     IndexModel([("expire_at", ASCENDING)], name="retention", expireAfterSeconds=AT_ANY_TIME),
 )
 
+OUTPUTS = (IndexModel([("expire_at", ASCENDING)], name="retention", expireAfterSeconds=AT_ANY_TIME),)
+
 INSTANCES = (IndexModel([("beat_at", ASCENDING)], name="retention", expireAfterSeconds=INSTANCE_KEPT),)
 
 
@@ -78,4 +80,5 @@ async def create_indexes(collections: Collections) -> None:
     await collections.jobs.create_indexes(list(JOBS))
     await collections.job_versions.create_indexes(list(JOB_VERSIONS))
     await collections.commands.create_indexes(list(COMMANDS))
+    await collections.outputs.create_indexes(list(OUTPUTS))
     await collections.instances.create_indexes(list(INSTANCES))

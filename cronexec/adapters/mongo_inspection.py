@@ -14,7 +14,7 @@ from pymongo.errors import OperationFailure
 
 from cronexec.adapters.mongo_collections import Collections, Document, MongoClient, collections_of
 from cronexec.adapters.mongo_errors import driver_errors
-from cronexec.adapters.mongo_indexes import COMMANDS, INSTANCES, JOB_VERSIONS, JOBS, RUNS
+from cronexec.adapters.mongo_indexes import COMMANDS, INSTANCES, JOB_VERSIONS, JOBS, OUTPUTS, RUNS
 
 REACH_TIMEOUT_MS = 3000
 NEEDED_ACTIONS = frozenset({"find", "insert", "update", "remove", "createCollection", "createIndex"})
@@ -96,6 +96,7 @@ async def _missing_indexes(collections: Collections) -> dict[str, Sequence[str]]
         (collections.runs, RUNS),
         (collections.jobs, JOBS),
         (collections.job_versions, JOB_VERSIONS),
+        (collections.outputs, OUTPUTS),
         (collections.commands, COMMANDS),
         (collections.instances, INSTANCES),
     )

@@ -23,6 +23,10 @@ from cronexec.ports.broker import (
 from cronexec.ports.clock import (
     Clock,
 )
+from cronexec.ports.outputs import (
+    Growth,
+    OutputStore,
+)
 from cronexec.ports.store import (
     MOST_ADOPTED,
     AppliedCommand,
@@ -62,6 +66,7 @@ __all__ = [
     "CommandStore",
     "Execution",
     "Finish",
+    "Growth",
     "InstanceRecord",
     "InstanceStore",
     "JobStore",
@@ -70,6 +75,7 @@ __all__ = [
     "LinkLost",
     "Management",
     "OutputSink",
+    "OutputStore",
     "Publisher",
     "QueueDepth",
     "Reach",

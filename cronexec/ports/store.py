@@ -13,6 +13,7 @@ from cronexec.domain.job import Job, JobVersion
 from cronexec.domain.ledger import CloseRange, Settle
 from cronexec.domain.run import Executor, Outcome, Progress, Run, RunState
 from cronexec.domain.term import Term, TermRecord
+from cronexec.ports.outputs import OutputStore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -303,5 +304,6 @@ class Store:
     terms: TermStore
     jobs: JobStore
     runs: RunStore
+    outputs: OutputStore
     commands: CommandStore
     instances: InstanceStore
