@@ -27,11 +27,12 @@ from cronexec.client import Client
 from cronexec.connection import Connection, tls_context
 from cronexec.declared import Declarations
 from cronexec.domain.run import Executor
-from cronexec.log import Log, get_logger
+from cronexec.log import Log, count_with, get_logger
 from cronexec.ports import Management
 from cronexec.runtime.context import Context
 from cronexec.runtime.instance import Instance
 from cronexec.runtime.service import Service
+from cronexec.runtime.tally import Tally
 from cronexec.settings import Settings
 from cronexec.targets import Targets
 
@@ -73,10 +74,12 @@ class Assembly:
         handler_loop: asyncio.AbstractEventLoop | None,
     ) -> Self:
         executor = _executor(settings)
+        connection = Connection.open(settings, name=executor.name, instance_id=executor.id)
+        tally = Tally(connection.clock.now)
+        count_with(tally.count)
         log = get_logger(instance=executor.name, namespace=settings.namespace)
         for warning in settings.warnings:
             log.warning("settings.warning", why=warning)
-        connection = Connection.open(settings, name=executor.name, instance_id=executor.id)
         publisher = connection.broker.publisher()
         targets = Targets.build(
             settings,
@@ -95,6 +98,7 @@ class Assembly:
             publisher=publisher,
             targets=targets,
             log=log,
+            tally=tally,
             management=management,
             versions={package: version(package) for package in COMPARED},
         )

@@ -13,13 +13,14 @@ empty is left out. Four fields are the store's own:
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from dataclasses import fields as dataclass_fields
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 from cronexec.domain.job import Job, JobDocument, JobVersion, Pause
 from cronexec.domain.run import UNSETTLED, Cause, Executor, Outcome, Output, Progress, Run, RunState
-from cronexec.ports import AppliedCommand, InstanceRecord, Reach
+from cronexec.ports import AppliedCommand, EventCount, InstanceRecord, Reach
 
 Document = dict[str, Any]
 
@@ -237,14 +238,21 @@ def instance_document(record: InstanceRecord) -> Document:
     """Return all but `beat_at`, which the database writes."""
     fields = asdict(record) | {"handlers": list(record.handlers), "versions": dict(record.versions)}
     del fields["beat_at"]
-    return {"_id": record.executor.id, **fields}
+    return {"_id": record.executor.id, **fields, "events": [asdict(each) for each in record.events]}
 
 
 def instance_from(fields: Mapping[str, Any]) -> InstanceRecord:
-    known = {name: value for name, value in fields.items() if name != "_id"}
-    return InstanceRecord(
-        **{**known, "executor": Executor(**fields["executor"]), "handlers": tuple(fields["handlers"])}
-    )
+    """Return what is known of a record: a newer release may have written more."""
+    known = {name: value for name, value in fields.items() if name in _INSTANCE_FIELDS}
+    parsed = {
+        "executor": Executor(**fields["executor"]),
+        "handlers": tuple(fields["handlers"]),
+        "events": tuple(EventCount(**each) for each in fields.get("events", ())),
+    }
+    return InstanceRecord(**{**known, **parsed})
+
+
+_INSTANCE_FIELDS = {each.name for each in dataclass_fields(InstanceRecord)}
 
 
 def _without_empty(fields: Document) -> Document:

@@ -89,6 +89,7 @@ def instance_record(instance: InstanceRecord) -> dict[str, Any]:
         "handlers": list(instance.handlers),
         "versions": dict(instance.versions),
         "clock_offset_ms": instance.clock_offset_ms,
+        "events": {each.event: {"count": each.count, "last_at": each.last_at} for each in instance.events},
     }
 
 

@@ -274,6 +274,15 @@ class CommandStore(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EventCount:
+    """How often an instance has logged an event of warning or error level since its start, and when last."""
+
+    event: str
+    count: int
+    last_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceRecord:
     """What an instance says of itself with each heartbeat. `beat_at` is the database's clock."""
 
@@ -287,6 +296,7 @@ class InstanceRecord:
     allow_shell: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
     clock_offset_ms: float = 0.0
+    events: Sequence[EventCount] = ()
 
 
 class InstanceStore(Protocol):

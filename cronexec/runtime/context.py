@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from cronexec.domain.run import Executor
 from cronexec.log import Log
 from cronexec.ports import Broker, Clock, Management, Publisher, Store, Targets
+from cronexec.runtime.tally import Tally
 from cronexec.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Made once at `start()`; the parts share it and change nothing in it."""
+    """Made once at `start()`; the parts share it. `tally` counts the warnings and errors of `log`."""
 
     executor: Executor
     settings: Settings
@@ -21,5 +22,6 @@ class Context:
     publisher: Publisher
     targets: Targets
     log: Log
+    tally: Tally
     management: Management | None = None
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -53,6 +53,7 @@ class Heart:
             running=self._running(),
             handlers=self._context.targets.handlers(),
             clock_offset_ms=round(offset_ms, 1),
+            events=self._context.tally.most_frequent(),
         )
         await self._context.store.instances.beat(self._record)
         self._beaten_at = started_at

@@ -322,9 +322,8 @@ class Holder:
         for service in services:
             await service.stop()
         await self._inbox.close()
-        self._context.log.info(
-            "term.ended", epoch=self.term.epoch if self.term else None, reason=reason, queued_left=dropped
-        )
+        log = self._context.log.info if reason in CLEAN_ENDS else self._context.log.warning
+        log("term.ended", epoch=self.term.epoch if self.term else None, reason=reason, queued_left=dropped)
 
 
 async def _keep_alive(committer: Committer, done: Wake) -> None:

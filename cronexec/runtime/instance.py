@@ -14,8 +14,8 @@ goes last, because a draining instance is alive (invariant I8).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 from cronexec.domain.run import Outcome, RunState
@@ -41,7 +41,10 @@ KILL_TIMEOUT = 15.0
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """What an instance knows of itself and of the schedule; lag and ages in seconds."""
+    """What an instance knows of itself and of the schedule; lag and ages in seconds.
+
+    `events`: how often it has logged which event of warning or error level since its start.
+    """
 
     state: str
     instance: str
@@ -52,6 +55,7 @@ class Health:
     database: str
     broker: str
     crashed: str | None = None  # why it has failed: a part of it ended by an error of its own
+    events: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -210,6 +214,7 @@ class Instance:
             database=self._database(),
             broker=self._broker(),
             crashed=self._crashed,
+            events=self._context.tally.counts(),
         )
 
     def _database(self) -> str:

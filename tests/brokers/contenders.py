@@ -21,10 +21,11 @@ from cronexec.adapters.rabbitmq import RabbitMQ
 from cronexec.adapters.rabbitmq_topology import QueueType
 from cronexec.domain.job import Job, JobDocument, JobVersion
 from cronexec.domain.run import Executor, Outcome, RunState
-from cronexec.log import Log
+from cronexec.log import Count, Log, counting
 from cronexec.ports import Execution
 from cronexec.runtime.context import Context
 from cronexec.runtime.instance import Instance
+from cronexec.runtime.tally import Tally
 from cronexec.settings import Settings
 from cronexec.targets.output import BoundedOutput
 from cronexec.verify import verify_ledger
@@ -74,6 +75,7 @@ class Contender:
             heartbeat=timedelta(seconds=5),
             queue_type=schedule.queue_type,
         )
+        tally = Tally(schedule.clock.now)
         context = Context(
             executor=Executor(id=f"i-{name}", name=name, datacenter="east"),
             settings=Settings(instance=name, namespace=schedule.namespace, **(QUICKLY | settings)),
@@ -82,7 +84,8 @@ class Contender:
             broker=self.broker,
             publisher=self.broker.publisher(),
             targets=Succeeding(),
-            log=_recording_log(self.events),
+            log=_recording_log(self.events, tally.count),
+            tally=tally,
         )
         self.instance = Instance(context)
 
@@ -242,10 +245,12 @@ class Schedule:
                 connection.channel().queue_delete(f"{self.namespace}.{queue}")
 
 
-def _recording_log(events: list[dict[str, Any]]) -> Log:
+def _recording_log(events: list[dict[str, Any]], count: Count) -> Log:
     def record(_: Any, level: str, event: Any) -> Any:
         events.append({"level": level, **event})
         raise structlog.DropEvent
 
-    log: Log = structlog.wrap_logger(None, processors=[record], wrapper_class=structlog.stdlib.BoundLogger)
+    log: Log = structlog.wrap_logger(
+        None, processors=[counting(count), record], wrapper_class=structlog.stdlib.BoundLogger
+    )
     return log

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from cronexec.domain.job import Pause
 from cronexec.errors import InvalidDocumentError
-from cronexec.ports import AppliedCommand, InstanceRecord, RecordedReply, Store, UnreadableJob
+from cronexec.ports import AppliedCommand, EventCount, InstanceRecord, RecordedReply, Store, UnreadableJob
 
 
 async def test_a_job_comes_back_as_it_was_written(store: Store) -> None:
@@ -126,6 +126,7 @@ async def test_instances_are_listed_with_the_databases_time_until_they_leave(sto
         handlers=("b", "a"),
         versions={"croniter": "7.0.0", "tzdata": "2026.1"},
         clock_offset_ms=-1.5,
+        events=(EventCount(event="term.ended", count=2, last_at=slot_at(1)),),
     )
     before = await store.terms.ping()
     await store.instances.beat(replace(anna, executor=BERT))

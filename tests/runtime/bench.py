@@ -21,10 +21,11 @@ from cronexec.adapters.memory_hub import BATON, COMMANDS, MemoryHub, MemoryMessa
 from cronexec.adapters.memory_store import MemoryDatabase, MemoryStore
 from cronexec.domain.job import Job, JobDocument, JobVersion
 from cronexec.domain.run import Executor, Outcome, Run, RunState
-from cronexec.log import Log
+from cronexec.log import Count, Log, counting
 from cronexec.ports import Execution
 from cronexec.runtime.context import Context
 from cronexec.runtime.instance import Instance
+from cronexec.runtime.tally import Tally
 from cronexec.settings import Settings
 from cronexec.targets.output import BoundedOutput
 from cronexec.verify import Verified, verify_ledger
@@ -59,14 +60,16 @@ def document(name: str, schedule: Mapping[str, Any] | None = None, **fields: Any
     return JobDocument.parse(base | fields)
 
 
-def recording_log(events: list[dict[str, Any]], **fields: Any) -> Log:
-    """Return a logger that keeps its events."""
+def recording_log(events: list[dict[str, Any]], count: Count = lambda _: None, **fields: Any) -> Log:
+    """Return a logger that keeps its events, and counts them."""
 
     def record(_: Any, level: str, event: Any) -> Any:
         events.append({"level": level, **event})
         raise structlog.DropEvent
 
-    log: Log = structlog.wrap_logger(None, processors=[record], wrapper_class=structlog.stdlib.BoundLogger)
+    log: Log = structlog.wrap_logger(
+        None, processors=[counting(count), record], wrapper_class=structlog.stdlib.BoundLogger
+    )
     return log.bind(**fields)
 
 
@@ -225,6 +228,7 @@ class Bench:
         faults = Faults()
         broker = MemoryBroker(self.hub)
         targets = ScriptedTargets(name, self.clock, self.evidence)
+        tally = Tally(self.clock.now)
         context = Context(
             executor=Executor(id=f"i-{name}-{len(self.members)}", name=name, datacenter="east"),
             settings=Settings(instance=name, **(QUICKLY | settings)),
@@ -233,7 +237,8 @@ class Bench:
             broker=Faulty(broker, "broker", faults),
             publisher=Faulty(broker.publisher(), "publisher", faults),
             targets=targets,
-            log=recording_log(events, instance=name),
+            log=recording_log(events, tally.count, instance=name),
+            tally=tally,
         )
         member = Member(
             name=name,

@@ -20,6 +20,7 @@ from watcher import Watcher
 from cronexec.domain.run import Executor
 from cronexec.runtime.context import Context
 from cronexec.runtime.instance import Instance
+from cronexec.runtime.tally import Tally
 from cronexec.settings import Settings
 
 
@@ -118,6 +119,7 @@ class Member:
                 publisher=self.broker,  # type: ignore[arg-type]
                 targets=self.targets,
                 log=InstanceLog(self.servers.history, self.name),  # type: ignore[arg-type]
+                tally=Tally(self.clock.now),
             )
         )
         instance.watchdog = NoWatchdog()  # type: ignore[assignment]
