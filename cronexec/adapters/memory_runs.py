@@ -145,9 +145,9 @@ def settle(runs: dict[str, Run], change: Settle) -> None:
 
 
 def close_range(runs: dict[str, Run], close: CloseRange) -> None:
-    """Do what `CloseRange` says, if the range is open."""
+    """Do what `CloseRange` says, if the range reaches beyond."""
     run = runs.get(close.run_id)
-    if run is None or not run.open_ended:
+    if run is None or not (run.open_ended or (run.until is not None and run.until > close.until)):
         return
     if close.until < run.slot:
         del runs[run.id]

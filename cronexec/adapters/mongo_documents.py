@@ -18,7 +18,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from cronexec.domain.job import Job, JobDocument, JobVersion, Pause
+from cronexec.domain.job import Job, JobDocument, JobVersion
+from cronexec.domain.job_state import Blackout, Pause, SkippedOnce
 from cronexec.domain.run import UNSETTLED, Cause, Executor, Outcome, Output, Progress, Run, RunState
 from cronexec.ports import AppliedCommand, EventCount, InstanceRecord, Reach
 
@@ -28,6 +29,7 @@ OPTIONAL_RUN_FIELDS = (
     "claimed_at",
     "until",
     "reason",
+    "note",
     "params",
     "issued_by",
     "token",
@@ -61,7 +63,7 @@ def run_document(run: Run, retention: timedelta) -> Document:
     if run.state in UNSETTLED:
         fields["unsettled"] = True
     elif not run.open_ended:
-        fields["expire_at"] = (run.finished_at or run.claimed_at or run.until or run.slot) + retention
+        fields["expire_at"] = _over_at(run) + retention
     if run.open_ended:
         fields |= {"open": True, "until": FOREVER}
     if run.catch_up:
@@ -69,6 +71,12 @@ def run_document(run: Run, retention: timedelta) -> Document:
     if run.started_at is not None or run.outcome is not None:
         fields |= _execution_fields(run)
     return fields
+
+
+def _over_at(run: Run) -> datetime:
+    """Return when nothing more will come of a settled entry: the range of a pause may reach far ahead."""
+    settled_at = run.finished_at or run.claimed_at or run.slot
+    return max(settled_at, run.until) if run.until is not None else settled_at
 
 
 def _execution_fields(run: Run) -> Document:
@@ -98,6 +106,7 @@ def run_from(fields: Mapping[str, Any]) -> Run:
         cause=Cause(fields["cause"]),
         attempt=fields["attempt"],
         reason=fields.get("reason"),
+        note=fields.get("note"),
         until=None if open_ended else fields.get("until"),
         open_ended=open_ended,
         catch_up=fields.get("catch_up", False),
@@ -163,6 +172,8 @@ def job_document(
         "issued_by": job.issued_by,
         "declared": job.declared,
         "paused": job.paused and _without_empty(asdict(job.paused)),
+        "skip_next": [_without_empty(asdict(each)) for each in job.skip_next] or None,
+        "blackouts": [_without_empty(asdict(each)) for each in job.blackouts] or None,
         "deleted_at": job.deleted_at,
         "expire_at": job.deleted_at and job.deleted_at + retention,
     }
@@ -170,7 +181,6 @@ def job_document(
 
 
 def job_from(fields: Mapping[str, Any]) -> Job:
-    paused = fields.get("paused")
     return Job(
         document=JobDocument.parse(fields["document"]),
         version=fields["version"],
@@ -179,8 +189,36 @@ def job_from(fields: Mapping[str, Any]) -> Job:
         updated_at=fields["updated_at"],
         issued_by=fields.get("issued_by"),
         declared=fields.get("declared", False),
-        paused=None if paused is None else Pause(**{"issued_by": None, **paused}),
+        paused=_pause_from(fields["paused"]) if "paused" in fields else None,
         deleted_at=fields.get("deleted_at"),
+        skip_next=tuple(_skipped_once_from(each) for each in fields.get("skip_next", ())),
+        blackouts=tuple(_blackout_from(each) for each in fields.get("blackouts", ())),
+    )
+
+
+def _pause_from(fields: Mapping[str, Any]) -> Pause:
+    return Pause(
+        since_at=fields["since_at"],
+        issued_by=fields.get("issued_by"),
+        range_id=fields.get("range_id", ""),
+        reason=fields.get("reason"),
+        owner=fields.get("owner"),
+        until_at=fields.get("until_at"),
+    )
+
+
+def _skipped_once_from(fields: Mapping[str, Any]) -> SkippedOnce:
+    return SkippedOnce(
+        slot=fields["slot"], issued_by=fields.get("issued_by"), reason=fields.get("reason")
+    )
+
+
+def _blackout_from(fields: Mapping[str, Any]) -> Blackout:
+    return Blackout(
+        start_at=fields["start_at"],
+        end_at=fields["end_at"],
+        issued_by=fields.get("issued_by"),
+        reason=fields.get("reason"),
     )
 
 

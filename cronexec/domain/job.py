@@ -334,7 +334,7 @@ class Job:
         return max(after, self.from_at, until_at or self.from_at)
 
     def will_skip(self, slot: datetime) -> Skip | None:
-        """Return why `slot`, which is still to come, will be skipped, as far as is known; None: it will run."""
+        """Return why `slot`, still to come, will be skipped, as far as is known; None: it will run."""
         if self.paused is not None and (self.paused.until_at is None or slot <= self.paused.until_at):
             return self.paused.skip()
         return self.passes_over(slot)

@@ -1,9 +1,9 @@
 """What lets the slots of a job run or not, without being part of its definition.
 
 A pause, the slots that somebody asked to have skipped once, and blackout windows are *state*: no `job.put`
-takes them away, and each of them is a statement about instants. So nothing has to be done when one is over.
-A pause with an end has its range entry written up to that end, and the schedule goes on behind it; a window is
-looked at when a slot comes due. Whoever holds the baton then finds the same in the job.
+takes them away, and each of them is a statement about instants. So nothing has to be done when one is
+over. A pause with an end has its range entry written up to that end, and the schedule goes on behind it; a
+window is looked at when a slot comes due. Whoever holds the baton then finds the same in the job.
 
 What is said here counts for slots that are not decided yet: every change of it is made at an instant up to
 which everything is.

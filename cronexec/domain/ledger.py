@@ -33,7 +33,10 @@ class Settle:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CloseRange:
-    """End an open range entry at `until` (included); it is removed where that is before its first slot."""
+    """End a range entry that is open, or reaches beyond `until`, at `until` (included).
+
+    It is removed where that is before its first slot.
+    """
 
     run_id: str
     until: datetime
