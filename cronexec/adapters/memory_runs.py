@@ -5,8 +5,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
-from cronexec.domain.run import UNSETTLED, Cause, Outcome, Progress, Run, RunState, sources_of
-from cronexec.ports import CloseRange, Finish, Reach, RunFilter, Settle, Start
+from cronexec.domain.run import RETRY, UNSETTLED, Cause, Outcome, Progress, Run, RunState, sources_of
+from cronexec.ports import CloseRange, Finish, Reach, Requeue, RunFilter, Settle, Start
 
 
 class Database(Protocol):
@@ -26,7 +26,7 @@ class MemoryRunStore:
 
     async def unsettled(self) -> list[Run]:
         await self._database.reach()
-        return _by_slot(run for run in self._runs.values() if run.state in UNSETTLED)
+        return _by_slot(run for run in self._runs.values() if run.state in UNSETTLED or run.undecided)
 
     async def beyond(self, watermark: datetime) -> list[Reach]:
         await self._database.reach()
@@ -125,12 +125,28 @@ class MemoryRunStore:
 
     def _finish(self, finish: Finish) -> bool:
         run = self._runs.get(finish.run_id)
-        if run is None or (run.attempt, run.token) != (finish.attempt, finish.token):
+        if run is None:
             return False
+        if finish.again_at is not None and any(former.token == finish.token for former in run.attempts):
+            return True
+        if (run.attempt, run.token) != (finish.attempt, finish.token):
+            return False
+        if finish.again_at is not None:
+            return self._queue_again(replace(run, started_at=finish.started_at), finish)
         if run.state is RunState.QUEUED or run.state not in sources_of(finish.outcome.state):
             return (run.state, run.finished_at) == (finish.outcome.state, finish.finished_at)
         self._runs[run.id] = replace(
-            _ended(run, finish.outcome, finish.finished_at), started_at=finish.started_at
+            _ended(run, finish.outcome, finish.finished_at),
+            started_at=finish.started_at,
+            undecided=finish.undecided,
+        )
+        return True
+
+    def _queue_again(self, run: Run, finish: Finish) -> bool:
+        if run.state is not RunState.RUNNING:
+            return False
+        self._runs[run.id] = run.queued_again(
+            finish.outcome, ended_at=finish.finished_at, not_before=finish.again_at, reason=RETRY
         )
         return True
 
@@ -141,7 +157,18 @@ def settle(runs: dict[str, Run], change: Settle) -> None:
     if run is None or (run.state, run.attempt) != (change.expected, change.attempt):
         return
     if change.token in (None, run.token):
-        runs[run.id] = _ended(run, change.outcome, change.at)
+        runs[run.id] = replace(_ended(run, change.outcome, change.at), undecided=change.undecided)
+
+
+def requeue(runs: dict[str, Run], change: Requeue, epoch: int) -> None:
+    """Do what `Requeue` says, where it matches."""
+    run = runs.get(change.run_id)
+    if run is None or (run.state, run.attempt) != (change.expected, change.attempt):
+        return
+    if change.token in (None, run.token):
+        ended_at = run.finished_at or change.at
+        again = run.queued_again(change.outcome, ended_at=ended_at, not_before=None, reason=change.reason)
+        runs[run.id] = replace(again, epoch=epoch, cancel_requested_by=None)
 
 
 def close_range(runs: dict[str, Run], close: CloseRange) -> None:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from cronexec.adapters.memory_outputs import MemoryOutputStore
-from cronexec.adapters.memory_runs import MemoryRunStore, close_range, settle
+from cronexec.adapters.memory_runs import MemoryRunStore, close_range, requeue, settle
 from cronexec.domain.job import Job, JobVersion
 from cronexec.domain.run import UNSETTLED, Executor, Run, RunState
 from cronexec.domain.term import Term, TermRecord
@@ -214,6 +214,8 @@ class MemoryTermStore:
             self._adopt(term.epoch)
         for change in batch.settles:
             settle(database.runs, change)
+        for again in batch.requeues:
+            requeue(database.runs, again, term.epoch)
         for close in batch.closes:
             close_range(database.runs, close)
         for run_id, asked_by in batch.cancels.items():

@@ -23,6 +23,7 @@ from cronexec.adapters.mongo_documents import (
     run_document,
     version_document,
 )
+from cronexec.adapters.mongo_requeues import requeued_by_term
 from cronexec.domain.apply import FIRST_VERSION
 from cronexec.domain.job import Job, JobDocument
 from cronexec.domain.run import RunState
@@ -44,7 +45,7 @@ async def write_content(
         await collections.runs.insert_many(documents, session=session)
     if batch.adopt:
         await _adopt(collections.runs, session, term.epoch)
-    await _bulk(collections.runs, session, _run_changes(batch, retention))
+    await _bulk(collections.runs, session, _run_changes(batch, term.epoch, retention))
     await _write_jobs(collections, session, batch, retention)
     await _bulk(collections.job_versions, session, _expiring_versions(batch.jobs, retention))
     for commands in slices(batch.commands):
@@ -71,9 +72,11 @@ async def _adopt(runs: Collection, session: AsyncClientSession, epoch: int) -> N
         await runs.update_many({"_id": {"$in": ids}}, {"$set": {"epoch": epoch}}, session=session)
 
 
-def _run_changes(batch: Batch, retention: timedelta) -> Iterator[Write]:
+def _run_changes(batch: Batch, epoch: int, retention: timedelta) -> Iterator[Write]:
     for settle in batch.settles:
         yield _settle(settle, retention)
+    for requeue in batch.requeues:
+        yield requeued_by_term(requeue, epoch)
     yield from _closes(batch.closes, retention)
     for run_id, asked_by in batch.cancels.items():
         asked = {"$set": {"cancel_requested_by": asked_by}}
@@ -91,9 +94,11 @@ def _settle(settle: Settle, retention: timedelta) -> UpdateOne:
         "state": settle.outcome.state.value,
         "outcome": outcome_document(settle.outcome),
         "finished_at": settle.at,
-        "expire_at": settle.at + retention,
     }
-    return UpdateOne(where, {"$set": fields, "$unset": {"unsettled": ""}})
+    if settle.undecided:
+        return UpdateOne(where, {"$set": {**fields, "undecided": True}})
+    fields["expire_at"] = settle.at + retention
+    return UpdateOne(where, {"$set": fields, "$unset": {"unsettled": "", "undecided": ""}})
 
 
 def _closes(closes: Sequence[CloseRange], retention: timedelta) -> Iterator[Write]:

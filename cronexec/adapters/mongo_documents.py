@@ -3,8 +3,9 @@
 The names are those of the domain, so that a document explains itself in a mongo shell. What is None, False or
 empty is left out. Four fields are the store's own:
 
-- `unsettled: true`, only while a run is queued or running: what the index of unsettled runs is restricted by.
-  A filter on `state` would tempt the planner to use that index for a compare-and-set by `_id`, too.
+- `unsettled: true`, only while a run is queued or running, or waits for a person's decision: what the index
+  of unsettled runs is restricted by. A filter on `state` would tempt the planner to use that index for a
+  compare-and-set by `_id`, too.
 - `expire_at`, only on what is settled: when TTL may remove it. Anything unsettled, and an open range, stays
   however old it is.
 - `until` of an open range is the year 9999: "reaches beyond" is then one comparison for all ranges.
@@ -20,7 +21,17 @@ from typing import Any
 
 from cronexec.domain.job import Job, JobDocument, JobVersion
 from cronexec.domain.job_state import Blackout, Pause, SkippedOnce
-from cronexec.domain.run import UNSETTLED, Cause, Executor, Outcome, Output, Progress, Run, RunState
+from cronexec.domain.run import (
+    UNSETTLED,
+    AttemptRecord,
+    Cause,
+    Executor,
+    Outcome,
+    Output,
+    Progress,
+    Run,
+    RunState,
+)
 from cronexec.ports import AppliedCommand, EventCount, InstanceRecord, Reach
 
 Document = dict[str, Any]
@@ -36,6 +47,7 @@ OPTIONAL_RUN_FIELDS = (
     "started_at",
     "finished_at",
     "cancel_requested_by",
+    "not_before",
 )
 OPTIONAL_OUTCOME_FIELDS = ("reason", "error", "exit_code", "status")
 FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
@@ -68,9 +80,35 @@ def run_document(run: Run, retention: timedelta) -> Document:
         fields |= {"open": True, "until": FOREVER}
     if run.catch_up:
         fields["catch_up"] = True
+    if run.undecided:
+        fields["undecided"] = True
+    if run.attempts:
+        fields["attempts"] = [attempt_document(former) for former in run.attempts]
     if run.started_at is not None or run.outcome is not None:
         fields |= _execution_fields(run)
     return fields
+
+
+def attempt_document(former: AttemptRecord) -> Document:
+    fields = {
+        "started_at": former.started_at,
+        "finished_at": former.finished_at,
+        "executor": former.executor and _executor_document(former.executor),
+        "token": former.token,
+    }
+    outcome = outcome_document(former.outcome)
+    return {"attempt": former.attempt, "outcome": outcome} | _without_empty(fields)
+
+
+def attempt_from(fields: Mapping[str, Any]) -> AttemptRecord:
+    return AttemptRecord(
+        attempt=fields["attempt"],
+        outcome=outcome_from(fields["outcome"]),
+        started_at=fields.get("started_at"),
+        finished_at=fields.get("finished_at"),
+        executor=Executor(**fields["executor"]) if "executor" in fields else None,
+        token=fields.get("token"),
+    )
 
 
 def _over_at(run: Run) -> datetime:
@@ -120,6 +158,9 @@ def run_from(fields: Mapping[str, Any]) -> Run:
         progress=progress_from(fields["progress"]) if "progress" in fields else None,
         outcome=outcome_from(fields["outcome"]) if "outcome" in fields else None,
         cancel_requested_by=fields.get("cancel_requested_by"),
+        not_before=fields.get("not_before"),
+        attempts=tuple(attempt_from(former) for former in fields["attempts"]) if "attempts" in fields else (),
+        undecided=fields.get("undecided", False),
     )
 
 

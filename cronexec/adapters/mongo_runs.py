@@ -17,6 +17,7 @@ from cronexec.adapters.mongo_collections import Collections, Document
 from cronexec.adapters.mongo_content import slices
 from cronexec.adapters.mongo_documents import outcome_document, progress_document, reach_from, run_from
 from cronexec.adapters.mongo_errors import driver_errors
+from cronexec.adapters.mongo_requeues import requeued_by_finish, was_requeued
 from cronexec.domain.run import OUTCOMES, UNSETTLED, Cause, Progress, Run, RunState, sources_of
 from cronexec.ports import Finish, Reach, RunFilter, Start
 
@@ -156,6 +157,8 @@ class MongoRunStore:
         return [run_id for run_id in ids if run_id in ours]
 
     def _finish(self, finish: Finish) -> UpdateOne:
+        if finish.again_at is not None:
+            return requeued_by_finish(finish)
         state = finish.outcome.state
         where = {
             "_id": finish.run_id,
@@ -168,13 +171,15 @@ class MongoRunStore:
             "outcome": outcome_document(finish.outcome),
             "started_at": finish.started_at,
             "finished_at": finish.finished_at,
-            "expire_at": finish.finished_at + self._retention,
         }
-        return UpdateOne(where, {"$set": fields, "$unset": {"unsettled": ""}})
+        if finish.undecided:
+            return UpdateOne(where, {"$set": {**fields, "undecided": True}})
+        fields["expire_at"] = finish.finished_at + self._retention
+        return UpdateOne(where, {"$set": fields, "$unset": {"unsettled": "", "undecided": ""}})
 
     async def _not_recorded(self, finishes: Sequence[Finish]) -> list[str]:
         """Return the ids whose entry does not say what its finish says: something else got there."""
-        shown = {"attempt": 1, "token": 1, "state": 1, "finished_at": 1}
+        shown = {"attempt": 1, "token": 1, "state": 1, "finished_at": 1, "attempts.token": 1}
         found = self._runs.find({"_id": {"$in": [finish.run_id for finish in finishes]}}, shown)
         entries = {fields["_id"]: fields async for fields in found}
         return [finish.run_id for finish in finishes if not _says(entries.get(finish.run_id), finish)]
@@ -193,6 +198,8 @@ def _progress(run_id: str, token: str, latest: Progress) -> UpdateOne:
 def _says(entry: Document | None, finish: Finish) -> bool:
     if entry is None:
         return False
+    if finish.again_at is not None:
+        return was_requeued(entry, finish)
     recorded = (entry["attempt"], entry.get("token"), entry["state"], entry.get("finished_at"))
     return recorded == (finish.attempt, finish.token, finish.outcome.state.value, finish.finished_at)
 

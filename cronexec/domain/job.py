@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     AfterValidator,
@@ -35,12 +35,14 @@ from cronexec.domain.job_state import Blackout, Pause, Skip, SkippedOnce
 from cronexec.domain.json_values import NO_FIELDS, JsonObject, canonical_json
 from cronexec.domain.model import NO_TEXTS, DocumentModel, Length, PositiveLength, TextMap
 from cronexec.domain.problems import expected, invalid_document, problem, problems
+from cronexec.domain.retry import Retry
 from cronexec.domain.schedule import Schedule, ScheduleError
 from cronexec.domain.targets import HandlerTarget, PublishTarget, ShellTarget, Target, WebhookTarget
 from cronexec.domain.template import texts
 from cronexec.errors import FieldProblem
 
 __all__ = [
+    "Abandoned",
     "HandlerTarget",
     "Job",
     "JobDocument",
@@ -51,6 +53,7 @@ __all__ = [
     "Overlap",
     "Pause",
     "PublishTarget",
+    "Retry",
     "Schedule",
     "ShellTarget",
     "Target",
@@ -80,6 +83,17 @@ class Overlap(StrEnum):
     QUEUE = "queue"
     SKIP = "skip"
     ALLOW = "allow"
+
+
+class Abandoned(StrEnum):
+    """What becomes of a run whose instance vanished before it recorded an outcome.
+
+    `ask`: it stays open, and keeps its place, until a person retries or resolves it.
+    """
+
+    FAIL = "fail"
+    RETRY = "retry"
+    ASK = "ask"
 
 
 class MisfirePolicy(StrEnum):
@@ -200,14 +214,14 @@ class JobDocument(DocumentModel):
             "isolation",
             "jitter",
             "notify",
-            "retry",
             "run_on",
         }
     )
-    words_not_yet: ClassVar[frozenset[str]] = frozenset({"replace", "retry"})
+    words_not_yet: ClassVar[frozenset[str]] = frozenset({"replace"})
     homes: ClassVar[Mapping[str, str]] = (
         dict.fromkeys(("cron", "every", "at", "timezone", "anchor", "start", "end"), "schedule")
         | dict.fromkeys(("grace", "limit", "policy"), "misfire")
+        | dict.fromkeys(("max_attempts", "initial_delay", "max_delay"), "retry")
         | dict.fromkeys(("url", "method", "headers", "body", "expect"), "target")
         | dict.fromkeys(("command", "env", "cwd", "kill_after", "exchange", "routing_key", "type"), "target")
     )
@@ -222,7 +236,8 @@ class JobDocument(DocumentModel):
     timeout: PositiveLength | None = None
     overlap: Overlap = Overlap.QUEUE
     misfire: Misfire = Misfire()
-    abandoned: Literal["fail"] = "fail"
+    retry: Retry | None = None
+    abandoned: Abandoned = Abandoned.FAIL
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Self:

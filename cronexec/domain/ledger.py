@@ -20,7 +20,7 @@ from cronexec.domain.run import Outcome, Run, RunState, SkipReason, slot_run_id
 class Settle:
     """Move a run out of `expected`: abandonment, a cancelled run that was queued.
 
-    No match (state, attempt, token): no effect.
+    `undecided`: it stays unsettled until a person decides. No match (state, attempt, token): no effect.
     """
 
     run_id: str
@@ -28,6 +28,24 @@ class Settle:
     expected: RunState
     outcome: Outcome
     at: datetime
+    token: str | None = None
+    undecided: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Requeue:
+    """Queue a run for its next attempt: by hand, or because its instance vanished and the job says so.
+
+    The former attempt is kept, with `outcome` where the entry has none yet. No match (state, attempt, token):
+    no effect.
+    """
+
+    run_id: str
+    attempt: int
+    expected: RunState
+    at: datetime
+    reason: str
+    outcome: Outcome | None = None
     token: str | None = None
 
 

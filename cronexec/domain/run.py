@@ -7,15 +7,21 @@ whether it happened (invariant I2): nothing here changes anything.
 
 ```
 queued ──▶ running ──▶ succeeded | failed | timed_out | cancelled | abandoned
-  │  ▲        │                                                      │
-  │  └────────┘ returned: the start was committed,                   └─▶ any outcome that arrives late,
-  │             the target never started                                 if no attempt followed
+  │  ▲        │                        │          │           │         │
+  │  │        │                                                      └─▶ any outcome that arrives late,
+  │  │        │                                                          if no attempt followed
+  │  ├────────┤ returned: the start was committed, the target never started; the same attempt
+  │  ├────────┘ retried: the attempt ended, and the policy wants the next one, from `not_before` on
+  │  └── failed | timed_out | cancelled | abandoned   (`run.retry`, or `abandoned: retry`)
   └─▶ cancelled | failed (its target never became available)
 ```
+
+A run whose policy wants another attempt never reads as failed in between: the outcome of the attempt is kept
+in `attempts`, and the run waits as `queued`, in one write. No failover finds a retry that nobody has noted.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache
@@ -48,11 +54,11 @@ OUTCOMES = frozenset(
 ALLOWED_MOVES: Mapping[RunState, frozenset[RunState]] = {
     RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELLED, RunState.FAILED}),
     RunState.RUNNING: OUTCOMES | {RunState.QUEUED},
-    RunState.ABANDONED: OUTCOMES - {RunState.ABANDONED},
+    RunState.ABANDONED: OUTCOMES - {RunState.ABANDONED} | {RunState.QUEUED},
     RunState.SUCCEEDED: frozenset(),
-    RunState.FAILED: frozenset(),
-    RunState.TIMED_OUT: frozenset(),
-    RunState.CANCELLED: frozenset(),
+    RunState.FAILED: frozenset({RunState.QUEUED}),
+    RunState.TIMED_OUT: frozenset({RunState.QUEUED}),
+    RunState.CANCELLED: frozenset({RunState.QUEUED}),
     RunState.SKIPPED: frozenset(),
 }
 
@@ -68,6 +74,10 @@ class Cause(StrEnum):
 
     SCHEDULE = "schedule"
     TRIGGER = "trigger"
+
+
+RETRY = "retry"  # why a run is queued again: its policy wants another attempt
+INSTANCE_LOST = "instance_lost"  # or its instance vanished, and the job says `abandoned: retry`
 
 
 class SkipReason(StrEnum):
@@ -135,6 +145,18 @@ class Executor:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptRecord:
+    """A former attempt of a run that was tried again. `token`: of its start."""
+
+    attempt: int
+    outcome: Outcome
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    executor: Executor | None = None
+    token: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
     """One entry of the ledger.
 
@@ -143,7 +165,9 @@ class Run:
     instant it covers; an open one (a pause that lasts) has `open_ended`. `epoch`: of the term that claimed
     or adopted it. `note`: of a skip, what was said by whoever asked for it (`issued_by`).
     `token`: drawn at each start; an executor's writes name it. `catch_up`: a missed slot that
-    the misfire policy runs.
+    the misfire policy runs. `not_before`: a queued run starts no earlier (a retry's delay, jitter).
+    `attempts`: the former ones. `undecided`: abandoned, and a person has to say what becomes of it; until
+    then it keeps its place in its job's line.
     """
 
     id: str
@@ -169,11 +193,20 @@ class Run:
     progress: Progress | None = None
     outcome: Outcome | None = None
     cancel_requested_by: str | None = None
+    not_before: datetime | None = None
+    attempts: tuple[AttemptRecord, ...] = ()
+    undecided: bool = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing more is to come of it, but for an outcome that arrives late."""
+        return self.state.is_final and not self.undecided
 
     @property
     def lateness_s(self) -> float | None:
-        """Seconds from the slot to the start of the target; None before it started."""
-        return None if self.started_at is None else (self.started_at - self.slot).total_seconds()
+        """Seconds from the slot to the first start of the target; None before it started."""
+        first_at = self.attempts[0].started_at if self.attempts else self.started_at
+        return None if first_at is None else (first_at - self.slot).total_seconds()
 
     @property
     def duration_s(self) -> float | None:
@@ -181,6 +214,34 @@ class Run:
         if self.started_at is None or self.finished_at is None:
             return None
         return (self.finished_at - self.started_at).total_seconds()
+
+    def queued_again(
+        self, outcome: Outcome | None, *, ended_at: datetime, not_before: datetime | None, reason: str
+    ) -> "Run":
+        """Return the run as it waits for its next attempt; the former one ended with `outcome`."""
+        former = AttemptRecord(
+            attempt=self.attempt,
+            outcome=outcome or self.outcome or Outcome(state=self.state),
+            started_at=self.started_at,
+            finished_at=ended_at,
+            executor=self.executor,
+            token=self.token,
+        )
+        return replace(
+            self,
+            state=RunState.QUEUED,
+            attempt=self.attempt + 1,
+            attempts=(*self.attempts, former),
+            not_before=not_before,
+            reason=reason,
+            token=None,
+            executor=None,
+            started_at=None,
+            finished_at=None,
+            progress=None,
+            outcome=None,
+            undecided=False,
+        )
 
     def covers(self, slot: datetime) -> bool:
         """Whether this entry accounts for `slot` of its version of the job; a trigger accounts for none."""

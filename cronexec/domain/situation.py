@@ -11,7 +11,7 @@ from typing import Any
 
 from cronexec.domain.command import CancelRun, Command, PutJob, TriggerJob
 from cronexec.domain.job import Job, JobVersion
-from cronexec.domain.ledger import CloseRange, Settle
+from cronexec.domain.ledger import CloseRange, Requeue, Settle
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.run import Run, RunState, slot_run_id, trigger_run_id
 
@@ -51,6 +51,7 @@ class Effects:
     versions: tuple[JobVersion, ...] = ()
     entries: tuple[Run, ...] = ()
     settles: tuple[Settle, ...] = ()
+    requeues: tuple[Requeue, ...] = ()
     closes: tuple[CloseRange, ...] = ()
     cancels: Mapping[str, str] = field(default_factory=dict)
     release: bool = False

@@ -7,7 +7,7 @@ milliseconds; slots are whole seconds; timeouts are seconds.
 Every port raises `UnreachableError` when its server does not answer or does not let us in.
 """
 
-from cronexec.domain.ledger import CloseRange, Settle
+from cronexec.domain.ledger import CloseRange, Requeue, Settle
 from cronexec.ports.broker import (
     BatonArrived,
     Broker,
@@ -84,6 +84,7 @@ __all__ = [
     "RecordedReply",
     "RejectedCommand",
     "ReportUnreadable",
+    "Requeue",
     "RunFilter",
     "RunOutput",
     "RunStore",

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from cronexec.domain.job import Job, JobVersion
-from cronexec.domain.ledger import CloseRange, Settle
+from cronexec.domain.ledger import CloseRange, Requeue, Settle
 from cronexec.domain.run import Executor, Outcome, Progress, Run, RunState
 from cronexec.domain.term import Term, TermRecord
 from cronexec.ports.outputs import OutputStore
@@ -50,7 +50,8 @@ class Batch:
     """All that one fenced write carries. `until` becomes the watermark.
 
     The store writes, in one transaction: `entries` (inserted), `versions` (inserted, or replaced: a closed
-    one gets its `to_at`), `jobs` (replaced), `settles`, `closes`, `cancels` (marks: run id -> who asked),
+    one gets its `to_at`), `jobs` (replaced), `settles`, `requeues`, `closes`, `cancels` (marks: run id -> who
+    asked),
     `reasons` (why queued runs wait: run id -> reason, None for nothing but their turn), `commands`;
     with `adopt`, queued runs of earlier epochs get this one's, at most `MOST_ADOPTED` of them. Last, on
     (epoch, seq) and `until <= $$NOW + 1 s`: the term document. `catching_up` is for observers: the watermark
@@ -63,6 +64,7 @@ class Batch:
     jobs: Sequence[Job] = ()
     versions: Sequence[JobVersion] = ()
     settles: Sequence[Settle] = ()
+    requeues: Sequence[Requeue] = ()
     closes: Sequence[CloseRange] = ()
     cancels: Mapping[str, str] = field(default_factory=dict)
     reasons: Mapping[str, str | None] = field(default_factory=dict)
@@ -183,7 +185,11 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finish:
-    """The outcome of an attempt, with the token of its start."""
+    """The outcome of an attempt, with the token of its start.
+
+    `again_at`: when the next attempt may start; None where there is none. `undecided`: a person has to say what
+    becomes of the run.
+    """
 
     run_id: str
     attempt: int
@@ -191,6 +197,8 @@ class Finish:
     outcome: Outcome
     started_at: datetime
     finished_at: datetime
+    again_at: datetime | None = None
+    undecided: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,7 +212,7 @@ class Reach:
 
 class RunStore(Protocol):
     async def unsettled(self) -> list[Run]:
-        """Return every queued and running run, by slot; majority, primary."""
+        """Return every queued, running and undecided run, by slot; majority, primary."""
         ...
 
     async def beyond(self, watermark: datetime) -> list[Reach]:
@@ -235,7 +243,8 @@ class RunStore(Protocol):
     async def finish(self, finishes: Sequence[Finish]) -> list[str]:
         """Record outcomes, each a compare-and-set on (run, attempt, token, running or abandoned).
 
-        Returns ids not recorded.
+        With `again_at`, only of a running one: it is queued again, its attempt among the former ones, in one
+        write. Returns ids not recorded.
         """
         ...
 

@@ -58,6 +58,11 @@ class Attempt:
         kept: asyncio.Future[None] | None = self._execution.kept_until
         return kept
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether something has ended it early, and it has not gone yet."""
+        return self._ending is not None
+
     def start(self, on_end: Callable[["Attempt"], None]) -> None:
         """Begin; `on_end` is called once, when `outcome` is known."""
         task = asyncio.create_task(self._run())

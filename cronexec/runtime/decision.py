@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cronexec.domain.job import Job, JobDocument
-from cronexec.domain.ledger import Settle
+from cronexec.domain.ledger import Requeue, Settle
 from cronexec.domain.plan import Due
 from cronexec.domain.run import Run, RunState
 from cronexec.domain.situation import Effects
@@ -38,6 +38,7 @@ class Decision:
     effects: list[tuple[Received, Effects]] = field(default_factory=list)
     records: list[AppliedCommand] = field(default_factory=list)
     settles: Sequence[Settle] = ()
+    requeues: Sequence[Requeue] = ()
     returned: Sequence[str] = ()
     reasons: Mapping[str, str | None] = field(default_factory=dict)
     reserved: Reserved | None = None
@@ -58,7 +59,7 @@ class Decision:
     @property
     def is_empty(self) -> bool:
         """Whether it has neither claims nor commands nor anything else to carry."""
-        return not (self.entries or self.effects or self.settles or self.returned)
+        return not (self.entries or self.effects or self.settles or self.requeues or self.returned)
 
     def drop_entries(self, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:
@@ -81,6 +82,7 @@ class Decision:
             jobs=list(self.jobs.values()),
             versions=[version for effect in effects for version in effect.versions],
             settles=[*self.settles, *(settle for effect in effects for settle in effect.settles)],
+            requeues=[*self.requeues, *(again for effect in effects for again in effect.requeues)],
             closes=[close for effect in effects for close in effect.closes],
             cancels={run_id: who for effect in effects for run_id, who in effect.cancels.items()},
             reasons=self.reasons,
@@ -107,6 +109,10 @@ class Decision:
         settles = (settle.run_id for _, effects in self.effects for settle in effects.settles)
         cancels = (run_id for _, effects in self.effects for run_id in effects.cancels)
         return {*settles, *cancels}
+
+    def requeued_by_commands(self) -> list[str]:
+        """Return the runs that commands of this decision queue for their next attempt."""
+        return [again.run_id for _, effects in self.effects for again in effects.requeues]
 
     def queued(self) -> list[Ready]:
         """Return the claimed runs, live slots before those of a catch-up."""

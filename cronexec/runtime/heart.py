@@ -14,6 +14,7 @@ from cronexec.ports import InstanceRecord
 from cronexec.runtime.context import Context
 
 BEATS_PER_LOSS = 12
+DOUBTFUL = 0.75  # of `instance_lost_after`: what others may repeat has to have ended before they may
 
 
 class Heart:
@@ -39,6 +40,11 @@ class Heart:
         """Whether the others still have every reason to believe in this instance."""
         at = self._beaten_at
         return at is not None and self._context.clock.monotonic() - at < self._lost_after
+
+    def is_doubtful(self) -> bool:
+        """Whether the others may soon take this instance for lost."""
+        at = self._beaten_at
+        return at is not None and self._context.clock.monotonic() - at > self._lost_after * DOUBTFUL
 
     async def beat(self) -> None:
         """Beat once; raises UnreachableError."""

@@ -12,12 +12,13 @@ in good order when the link is healthy, by closing the connection otherwise. Wha
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 
 from cronexec.domain.apply import revoke
+from cronexec.domain.job import JobDocument
 from cronexec.domain.ledger import Settle
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.run import Outcome, Run, RunState
@@ -222,7 +223,7 @@ class Holder:
 
         Those running elsewhere are watched, queued ones are ours now.
         """
-        running = [run for run in unsettled if run.state is RunState.RUNNING]
+        running = [run for run in unsettled if run.state is not RunState.QUEUED]  # or undecided
         for run in running:
             self._occupancy.occupy(run)
         reaper.watch(run for run in running if run.id not in self._dispatcher.running)
@@ -234,10 +235,7 @@ class Holder:
     async def _with_documents(self, runs: Sequence[Run], scheduler: Scheduler) -> list[Ready]:
         """Pair runs with the version of the job that they were claimed with; one without it fails."""
         runs = self._wanted(runs, scheduler)
-        current = {(job.name, job.version): job.document for job in self._table.jobs.values()}
-        former = {(run.job, run.version) for run in runs} - current.keys()
-        for version in await self._context.store.jobs.versions_of(former) if former else ():
-            current[version.name, version.version] = version.document
+        current = await self._documents_of(runs)
         lost = [run for run in runs if (run.job, run.version) not in current]
         if lost:
             self._context.log.error(
@@ -249,6 +247,14 @@ class Holder:
             for run in runs
             if (run.job, run.version) in current
         ]
+
+    async def _documents_of(self, runs: Iterable[Run]) -> dict[tuple[str, int], JobDocument]:
+        """Return the documents of the jobs' current versions, and of those that `runs` were claimed with."""
+        documents = {(job.name, job.version): job.document for job in self._table.jobs.values()}
+        former = {(run.job, run.version) for run in runs} - documents.keys()
+        for version in await self._context.store.jobs.versions_of(former) if former else ():
+            documents[version.name, version.version] = version.document
+        return documents
 
     def _wanted(self, runs: Sequence[Run], scheduler: Scheduler) -> Sequence[Run]:
         """Return the runs without those that commands would have cancelled: these are cancelled now."""
@@ -264,26 +270,26 @@ class Holder:
             self._context,
             heartbeats=self._heartbeats,
             on_settled=lambda run: scheduler.settled(run.id),
-            on_returned=lambda run: self._take_back(run, scheduler),
+            on_queued=lambda run: scheduler.submit(returned=[run.id]),
+            documents_of=self._documents_of,
             submit=scheduler.submit,
         )
-
-    def _take_back(self, run: Run, scheduler: Scheduler) -> None:
-        """Adopt a run that was given back unstarted.
-
-        The next fenced write does, and then it joins its job's line.
-        """
-        scheduler.settled(run.id)
-        scheduler.submit(returned=[run.id])
 
     def _listen(self, scheduler: Scheduler, reaper: Reaper) -> None:
         def recorded(finishes: list[Finish]) -> None:
             for finish in finishes:
-                scheduler.settled(finish.run_id)
+                if finish.again_at is None and not finish.undecided:
+                    scheduler.settled(finish.run_id)
+            # A run that waits for its next attempt keeps its place; the next fenced write adopts it.
+            if again := [finish.run_id for finish in finishes if finish.again_at is not None]:
+                scheduler.submit(returned=again)
 
         async def adopted(run_ids: Sequence[str]) -> None:
             found = await self._context.store.runs.get_many(run_ids)
             queued = [run for run in found.values() if run.state is RunState.QUEUED]
+            for run_id in run_ids:
+                if run_id not in found or found[run_id].is_settled:
+                    scheduler.settled(run_id)
             await scheduler.take_over(await self._with_documents(queued, scheduler))
 
         scheduler.on_adopted = adopted

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from cronexec.domain.follow_up import repeats_abandoned
 from cronexec.domain.run import Outcome, RunState
 from cronexec.errors import CronexecError, UnreachableError
 from cronexec.runtime.candidate import Candidate
@@ -35,6 +36,8 @@ from cronexec.runtime.watchdog import BEAT_INTERVAL, Watchdog
 from cronexec.settings import Settings
 
 CANCEL_INTERVAL = 1.0
+REPEATABLE_INTERVAL = 0.5
+CUT_OFF = "cut_off"  # why an instance abandons a run that others may repeat: it cannot beat
 FLUSH_TIMEOUT = 10.0
 KILL_TIMEOUT = 15.0
 
@@ -117,6 +120,7 @@ class Instance:
             ("recorder", self.recorder.run),
             ("dispatcher", self.dispatcher.run),
             ("cancels", self._watch_cancels),
+            ("repeatable", self._end_repeatable),
             ("pulse", self._pulse),
         ]
         if self._context.management is not None:
@@ -252,6 +256,19 @@ class Instance:
         while True:
             self.watchdog.beat()
             await asyncio.sleep(BEAT_INTERVAL)
+
+    async def _end_repeatable(self) -> None:
+        """While this instance cannot beat, end its runs that others will repeat; the rest may finish."""
+        while True:
+            await asyncio.sleep(REPEATABLE_INTERVAL)
+            if not self.heart.is_doubtful():
+                continue
+            for run_id, attempt in list(self.dispatcher.running.items()):
+                if attempt.is_ending or not repeats_abandoned(attempt.document, attempt.run.attempt):
+                    continue
+                why = "the instance could not reach the database, and the run is repeated elsewhere"
+                self._context.log.error("run.abandoned", runs=[run_id], reason=CUT_OFF)
+                self.dispatcher.end(run_id, Outcome(state=RunState.ABANDONED, reason=CUT_OFF, error=why))
 
     async def _watch_cancels(self) -> None:
         """End runs of this instance that somebody marked in the ledger."""

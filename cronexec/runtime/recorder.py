@@ -98,11 +98,9 @@ class Recorder:
                 continue
             backoff.reset()
             self._singly = max(0, self._singly - 1)
-            for finish in group:
+            for _ in group:
                 self._finishes.popleft()
-                if finish.run_id in missed:
-                    self._report_missed(finish)
-            self.on_recorded(group)
+            self.on_recorded([finish for finish in group if not self._is_tried_otherwise(finish, missed)])
 
     async def _let_starts_go_first(self) -> None:
         try:
@@ -133,6 +131,19 @@ class Recorder:
     def _take_up(self, finish: Finish) -> None:
         del self._set_aside[finish.run_id]
         self.finish(finish)
+
+    def _is_tried_otherwise(self, finish: Finish, missed: set[str]) -> bool:
+        """Deal with an outcome that was not recorded. Returns whether it is tried otherwise.
+
+        Another attempt follows a running one only: of one that was abandoned meanwhile, this is the end.
+        """
+        if finish.run_id not in missed:
+            return False
+        if finish.again_at is not None:
+            self._finishes.append(replace(finish, again_at=None))
+            return True
+        self._report_missed(finish)
+        return False
 
     def _report_missed(self, finish: Finish) -> None:
         self.dropped += 1

@@ -24,7 +24,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from cronexec.domain.job import Overlap
-from cronexec.domain.ledger import Claiming, Settle
+from cronexec.domain.ledger import Claiming, Requeue, Settle
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.plan import Due
 from cronexec.domain.run import Outcome, RunState
@@ -36,6 +36,7 @@ from cronexec.runtime.commands import Commands
 from cronexec.runtime.committer import Committer
 from cronexec.runtime.culprits import Culprits
 from cronexec.runtime.decision import Decision
+from cronexec.runtime.delayed import Delayed
 from cronexec.runtime.dispatcher import Dispatcher
 from cronexec.runtime.guard import TermGuard
 from cronexec.runtime.jobs import JobTable
@@ -77,16 +78,25 @@ class Scheduler:
         self._wake = wake
         self._log = log
         self._unsettled: dict[str, Ready] = {}
+        self._delayed = Delayed()
         self._settles: list[Settle] = []
+        self._requeues: list[Requeue] = []
         self._returned: list[str] = []
         self.on_adopted: Callable[[Sequence[str]], Awaitable[None]] | None = None
 
-    def submit(self, settles: Iterable[Settle] = (), *, returned: Iterable[str] = ()) -> None:
+    def submit(
+        self,
+        settles: Iterable[Settle] = (),
+        *,
+        requeues: Iterable[Requeue] = (),
+        returned: Iterable[str] = (),
+    ) -> None:
         """Have the next fenced write carry these.
 
-        Moves of runs, and the adoption of runs that came back unstarted.
+        Moves of runs, and the adoption of runs that are queued again: unstarted, or for their next attempt.
         """
         self._settles.extend(settles)
+        self._requeues.extend(requeues)
         self._returned.extend(returned)
         self._wake.set()
 
@@ -101,14 +111,15 @@ class Scheduler:
         """Return the seconds until there is something to do: at most one."""
         if self._commands.are_waiting or not self._table.plan.is_complete():
             return 0.0
-        next_at = self._table.plan.next_at()
-        until_next = (next_at - self._clock.now()).total_seconds() if next_at else IDLE_INTERVAL
+        instants = [at for at in (self._table.plan.next_at(), self._delayed.next_at()) if at is not None]
+        until_next = (min(instants) - self._clock.now()).total_seconds() if instants else IDLE_INTERVAL
         return min(max(until_next, 0.0), IDLE_INTERVAL)
 
     async def tick(self) -> None:
         """Decide and write everything up to now."""
         commands = self._commands.waiting  # no later ones: they must not count from before they were sent
         until = max(_milliseconds(self._clock.now()), self._committer.term.watermark)
+        self._release(self._delayed.due(until))
         self._release(self._stranded.recovered(until))
         await self._table.complete()
         due = self._table.plan.due(until)
@@ -142,12 +153,14 @@ class Scheduler:
 
     def _decision(self, until: datetime) -> Decision:
         settles, self._settles = (*self._settles, *self._stranded.expired(until)), []
+        requeues, self._requeues = self._requeues, []
         returned, self._returned = self._returned, []
         return Decision(
             until=until,
             watermark=until,
             revision=self._committer.term.revision,
             settles=tuple(settles),
+            requeues=requeues,
             returned=returned,
             reasons=self._stranded.reasons(),
         )
@@ -165,6 +178,8 @@ class Scheduler:
             run = item.run
             if run.catch_up:
                 return  # these are let out at a pace, and come last
+            if run.not_before is not None:
+                continue
             if item.document.overlap is not Overlap.ALLOW:
                 if run.job in seen or not self._occupancy.is_free(run.job):
                     continue
@@ -222,7 +237,7 @@ class Scheduler:
             for run_id, who in effects.cancels.items():
                 self._dispatcher.end(run_id, Outcome(state=RunState.CANCELLED, reason=f"cancelled by {who}"))
         self._drop_cancelled(decision.settles)
-        await self._adopted(decision.returned)
+        await self._adopted([*decision.returned, *decision.requeued_by_commands()])
         self._commands.committed(decision.effects)
         if any(effects.release for _, effects in decision.effects):
             self._guard.end("released")
@@ -251,7 +266,9 @@ class Scheduler:
 
     def _release(self, ready: Iterable[Ready]) -> None:
         now = self._clock.now()
-        able = [item for item in ready if not self._stranded.keep(item, now)]
+        able = [
+            item for item in ready if not self._delayed.keep(item, now) and not self._stranded.keep(item, now)
+        ]
         if able:
             self._dispatcher.offer(able, self._guard)
 
@@ -260,9 +277,13 @@ class Scheduler:
 
         One that is starting was not settled, or will not start: its end tells.
         """
+        for settle in settles:
+            if settle.expected is RunState.ABANDONED:  # a person has decided
+                self.settled(settle.run_id)
         queued = [settle.run_id for settle in settles if settle.expected is RunState.QUEUED]
         if not queued:
             return
+        self._delayed.drop(queued)
         self._stranded.drop(queued)
         here = self._dispatcher.starting_or_running()
         self._dispatcher.withdraw(queued)
