@@ -167,18 +167,18 @@ class AmqpChannel:
     def is_open(self) -> bool:
         return not self.closed.done() and bool(self._inner.is_open)
 
-    async def declare(
-        self, queue: str, *, durable: bool, auto_delete: bool, arguments: Arguments
-    ) -> Declared:
-        """Declare a queue. Raises ChannelClosedError 406 when it is there with other properties."""
-        frame = await self._ask(
-            self._inner.queue_declare,
-            queue,
-            durable=durable,
-            auto_delete=auto_delete,
-            arguments=dict(arguments),
-        )
+    async def declare(self, queue: str, *, arguments: Arguments, **flags: bool) -> Declared:
+        """Declare a queue; `flags`: durable, auto_delete, exclusive.
+
+        Raises ChannelClosedError 406 when it is there with other properties.
+        """
+        frame = await self._ask(self._inner.queue_declare, queue, arguments=dict(arguments), **flags)
         return Declared(ready=frame.method.message_count, consumers=frame.method.consumer_count)
+
+    async def bind_fanout(self, queue: str, exchange: str) -> None:
+        """Declare a durable fanout exchange, and have the queue get what is published to it."""
+        await self._ask(self._inner.exchange_declare, exchange, exchange_type="fanout", durable=True)
+        await self._ask(self._inner.queue_bind, queue, exchange)
 
     async def look_up(self, queue: str) -> Declared:
         """Return what a passive declare tells. Raises ChannelClosedError 404 when there is no such queue."""

@@ -49,6 +49,10 @@ class MemoryBroker:
     def publisher(self) -> "MemoryPublisher":
         return self._publisher
 
+    async def open_control(self) -> "MemoryControl":
+        self.hub.check_reachable()
+        return MemoryControl(self.hub)
+
     async def baton_depth(self) -> QueueDepth:
         self.hub.check_reachable()
         queue = self.hub.queues[BATON]
@@ -167,6 +171,32 @@ class MemoryLink:
         )
 
 
+class MemoryControl:
+    """A `Control`; it is lost with the links."""
+
+    def __init__(self, hub: MemoryHub) -> None:
+        self._hub = hub
+        self._arrived: asyncio.Queue[bytes | None] = asyncio.Queue()  # None, at the end: lost
+        hub.listeners.append(self._arrived.put_nowait)
+        hub.links.append(self._lose)
+
+    async def next(self) -> bytes:
+        body = await self._arrived.get()
+        if body is None:
+            self._arrived.put_nowait(None)
+            raise UnreachableError("broker", "the connection to the broker was lost", "It is opened again")
+        return body
+
+    async def close(self) -> None:
+        if self._lose in self._hub.links:
+            self._lose("closed")
+
+    def _lose(self, _: str) -> None:
+        self._hub.links.remove(self._lose)
+        self._hub.listeners.remove(self._arrived.put_nowait)
+        self._arrived.put_nowait(None)
+
+
 class MemoryPublisher:
     """A `Publisher`. Publishes to queues of the hub at once; what is blocked is not kept for later."""
 
@@ -221,6 +251,13 @@ class MemoryPublisher:
                 headers=command.headers,
             )
         )
+
+    async def publish_control(self, body: bytes) -> None:
+        self._check_takes()
+        if not self._hub.listeners:
+            raise RefusedError("unroutable", "no queue takes the message: no instance listens")
+        for listener in list(self._hub.listeners):
+            listener(body)
 
     async def publish(
         self,

@@ -98,6 +98,7 @@ class MemoryHub:
         self.published: list[tuple[str, str, bytes, Mapping[str, Any]]] = []
         self.requesters: dict[str, Callable[[bytes], None]] = {}
         self.links: list[Callable[[str], None]] = []
+        self.listeners: list[Callable[[bytes], None]] = []
         self.blocked = False
         self.down = False
 

@@ -1,7 +1,8 @@
 """RabbitMQ as the broker of one namespace: connections, link, publisher, and what senders and observers ask.
 
 Three connections at most: the link's, which only consumes, one for all that is published, and one that only
-looks. Each is opened when first needed: an instance has the first two, a look of the CLI the last.
+looks and listens. Each is opened when first needed: an instance has all of them, the last one after it has
+begun to compete; a look of the CLI has the last alone.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from cronexec.adapters.amqp_problems import (
     unreachable,
 )
 from cronexec.adapters.clock import SystemClock
+from cronexec.adapters.rabbitmq_control import RabbitmqControl
 from cronexec.adapters.rabbitmq_link import RabbitmqLink
 from cronexec.adapters.rabbitmq_publisher import RabbitmqPublisher
 from cronexec.adapters.rabbitmq_queues import RabbitmqQueues
@@ -70,9 +72,8 @@ class RabbitMQ:
         self._shared = ReconnectingConnection(lambda: self._connect("publisher"))
         self._publisher = RabbitmqPublisher(self._shared, self._topology, (clock or SystemClock()).now)
         self._requests = RabbitmqRequests(self._shared, self._publisher, self._topology)
-        self._queues = RabbitmqQueues(
-            ReconnectingConnection(lambda: self._connect("observer")), self._topology
-        )
+        self._observing = ReconnectingConnection(lambda: self._connect("observer"))
+        self._queues = RabbitmqQueues(self._observing, self._topology)
 
     async def open_link(self) -> RabbitmqLink:
         connection = await self._connect(LINK)
@@ -94,6 +95,9 @@ class RabbitMQ:
     def publisher(self) -> RabbitmqPublisher:
         """Return the one publisher; closing it closes the connection that requests use as well."""
         return self._publisher
+
+    async def open_control(self) -> RabbitmqControl:
+        return await RabbitmqControl.open(self._observing, self._topology)
 
     async def baton_depth(self) -> QueueDepth:
         return await self._queues.baton_depth()

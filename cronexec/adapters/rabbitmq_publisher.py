@@ -116,6 +116,10 @@ class RabbitmqPublisher:
         )
         await self._deliver("commands", self._topology.newer, command.body, properties)
 
+    async def publish_control(self, body: bytes) -> None:
+        """See the port. Without the exchange, too, nobody listens."""
+        await self.publish(self._topology.control, "", body, {}, content_type=JSON)
+
     async def publish(
         self, exchange: str, routing_key: str, body: bytes, headers: Mapping[str, Any], *, content_type: str
     ) -> None:

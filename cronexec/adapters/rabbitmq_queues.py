@@ -31,7 +31,7 @@ RETURN_TIMEOUT = timedelta(seconds=1)
 
 
 class RabbitmqQueues:
-    """Looks at queues and takes nothing. `connection` is used for nothing else."""
+    """Looks at queues and takes nothing. `connection` never publishes."""
 
     def __init__(self, connection: ReconnectingConnection, topology: Topology) -> None:
         self._connection = connection

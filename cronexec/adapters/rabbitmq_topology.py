@@ -52,6 +52,11 @@ class Topology:
     def rejected(self) -> str:
         return f"{self.namespace}.commands.rejected"
 
+    @property
+    def control(self) -> str:
+        """The exchange for what is said to all instances."""
+        return f"{self.namespace}.control"
+
     def arguments(self, queue: str, version: tuple[int, ...]) -> dict[str, Any]:
         """Return the arguments to declare `queue` with on a server of `version`."""
         arguments: dict[str, Any] = {"x-queue-type": self.queue_type}

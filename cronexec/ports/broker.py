@@ -125,6 +125,13 @@ class Publisher(Protocol):
         """Put a command aside for a newer holder, with what its answer and its record need; confirmed."""
         ...
 
+    async def publish_control(self, body: bytes) -> None:
+        """Say something to all instances that listen at this moment (`Control`); confirmed.
+
+        Raises RefusedError where none does.
+        """
+        ...
+
     async def publish(
         self, exchange: str, routing_key: str, body: bytes, headers: Mapping[str, Any], *, content_type: str
     ) -> None:
@@ -132,6 +139,18 @@ class Publisher(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Control(Protocol):
+    """What is said to all instances, from when this is open until it is lost. Nothing is kept for later."""
+
+    async def next(self) -> bytes:
+        """Wait for the next message. Raises UnreachableError once the broker is gone; then open another."""
+        ...
+
+    async def close(self) -> None:
+        """Listen no more. Idempotent, never raises."""
+        ...
 
 
 class Management(Protocol):
@@ -164,6 +183,10 @@ class Broker(Protocol):
         ...
 
     def publisher(self) -> Publisher: ...
+
+    async def open_control(self) -> Control:
+        """Listen to what is said to all instances. Raises UnreachableError."""
+        ...
 
     async def baton_depth(self) -> QueueDepth: ...
 

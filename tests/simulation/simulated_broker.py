@@ -250,6 +250,17 @@ class SimulatedLink:
         )
 
 
+class SimulatedControl:
+    """A `Control` on which nothing is ever said."""
+
+    async def next(self) -> bytes:
+        never: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        return await never
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
 class SimulatedBroker:
     """A `Broker` and a `Publisher` of one process: what the runtime uses of them."""
 
@@ -268,6 +279,9 @@ class SimulatedBroker:
         if self._server.is_down:
             raise UnreachableError("broker", "the broker is down", "")
         return self.link_type(self._server, self._process, self._wire)
+
+    async def open_control(self) -> "SimulatedControl":
+        return SimulatedControl()
 
     async def publish_baton(self, message_id: str, body: bytes, timeout: float) -> bool:
         return await self._publish(BATON, MemoryMessage(body=body, message_id=message_id), timeout)
