@@ -12,7 +12,14 @@ from datetime import timedelta
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
 
 from cronexec.domain.json_values import NO_FIELDS, JsonObject, JsonValue
 from cronexec.domain.model import NO_TEXTS, TEXT_MAP_SCHEMA, DocumentModel, Length, text_map
@@ -28,6 +35,7 @@ IDENTITY_HEADERS = (
     "X-Cronexec-Attempt",
     "X-Cronexec-Epoch",
 )
+SIGNATURE_HEADERS = ("Webhook-Id", "Webhook-Timestamp", "Webhook-Signature")
 IDENTITY_VARIABLES = (
     "CRONEXEC_JOB",
     "CRONEXEC_SLOT",
@@ -41,12 +49,18 @@ T = TypeVar("T")
 
 _URL = re.compile(r"https?://[^\s/?#]+\S*", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\$\{.*?\}")
+_SECRET = re.compile(r"\$\{secret:([A-Za-z0-9_]+)\}")
+_ONLY_REFERENCES = (
+    'expected a reference such as "${secret:NAME}"; the secret itself does not belong in a document, '
+    "and is not shown here"
+)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2, token
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HANDLER_NAME = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
 _STATUS_RANGE = r"[1-5]xx"
 _STATUSES = range(100, 600)
 _SHORT_TEXT = 255  # bytes, of a short string in AMQP 0-9-1
+_REFERENCE_SCHEMA = {"type": "string", "pattern": f"^{_SECRET.pattern}$"}
 
 
 def _check_url(url: str) -> str:
@@ -99,6 +113,25 @@ def _refuse_no_status(given: object) -> object:
     return given
 
 
+def _read_secrets(given: object) -> object:
+    """Return references as a tuple; what is none is not shown: it may be the secret itself."""
+    found = (given,) if isinstance(given, str) else given
+    if not isinstance(found, list | tuple) or not found:
+        raise problem('expected "${secret:NAME}", or a list of such references while one replaces another')
+    wrong = [
+        FieldProblem(f"[{index}]" if found is given else "", _ONLY_REFERENCES)
+        for index, each in enumerate(found)
+        if not (isinstance(each, str) and _SECRET.fullmatch(each))
+    ]
+    if wrong:
+        raise problems(wrong)
+    return tuple(found)
+
+
+def _write_secrets(secrets: tuple[str, ...]) -> str | list[str]:
+    return secrets[0] if len(secrets) == 1 else list(secrets)
+
+
 def _check_command(command: str) -> str:
     if not command.strip() or "\0" in command:
         raise problem(expected("a command for the shell", command))
@@ -137,6 +170,17 @@ Status = Annotated[
 ]
 Headers = Annotated[dict[str, str], text_map(_judge_header), TEXT_MAP_SCHEMA]
 Environment = Annotated[dict[str, str], text_map(_judge_variable), TEXT_MAP_SCHEMA]
+Secrets = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_read_secrets),
+    PlainSerializer(_write_secrets),
+    WithJsonSchema(
+        {
+            "anyOf": [_REFERENCE_SCHEMA, {"type": "array", "items": _REFERENCE_SCHEMA, "minItems": 1}],
+            "examples": ["${secret:GAMES_WEBHOOK}"],
+        }
+    ),
+]
 FILLED_IN = AfterValidator(_check_placeholders)
 ShortText = Annotated[str, AfterValidator(_check_short), FILLED_IN]
 
@@ -148,11 +192,12 @@ class TargetModel(DocumentModel):
 
 
 class WebhookTarget(TargetModel):
-    """An HTTP request. `expect`: the statuses that mean success, each a number or a range such as "2xx"."""
+    """An HTTP request. `expect`: the statuses that mean success, each a number or a range such as "2xx".
 
-    fields_not_yet: ClassVar[frozenset[str]] = frozenset(
-        {"secret", "sign", "signature", "auth", "tls", "verify"}
-    )
+    `secret`: references to the secrets that sign it as Standard Webhooks says; () for none.
+    """
+
+    fields_not_yet: ClassVar[frozenset[str]] = frozenset({"sign", "signature", "auth", "tls", "verify"})
 
     type: Literal["webhook"] = "webhook"
     url: Annotated[
@@ -167,6 +212,20 @@ class WebhookTarget(TargetModel):
     expect: Annotated[
         tuple[Status, ...], BeforeValidator(_refuse_no_status), Field(json_schema_extra={"minItems": 1})
     ] = ("2xx",)
+    secret: Secrets = ()
+
+    @model_validator(mode="after")
+    def _refuse_own_signature(self) -> Self:
+        own = [name for name in self.headers if name.title() in SIGNATURE_HEADERS] if self.secret else []
+        if own:
+            message = "set by cronexec to sign the request; leave it out"
+            raise problems([FieldProblem(f"headers.{name}", message) for name in own])
+        return self
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """The names of the secrets that sign the request."""
+        return tuple(match[1] for each in self.secret if (match := _SECRET.fullmatch(each)))
 
     def expects(self, status: int) -> bool:
         """Whether an answer with this HTTP status is a success."""

@@ -3,7 +3,7 @@
 The deadline is the caller's: it cancels the request, which closes its connection. Only connecting has a
 timeout of its own, because an address that swallows packets says nothing for minutes. Where the document has
 no body, methods that carry one get the run's identity and params as JSON. The identity headers stand above
-those of the document.
+those of the document, and where it names a secret the request is signed (`signature`).
 
 Redirects are followed for GET and HEAD only, and only where no secret is in the request. After a redirect of
 a POST, clients send a GET without the body (301, 302, 303): the receiver would be asked for something else
@@ -29,6 +29,7 @@ from cronexec.ports import Clock, Execution
 from cronexec.targets import identity
 from cronexec.targets.retry_after import retry_after
 from cronexec.targets.secrets import SecretError, Secrets
+from cronexec.targets.signature import SigningKeyError, read_key, sign
 from cronexec.targets.template import Rendering
 
 CONNECT_TIMEOUT = 10.0  # seconds
@@ -73,7 +74,8 @@ class WebhookTarget:
         rendering = Rendering(execution, self._secrets)
         try:
             url, request = _request(execution, rendering)
-        except (TemplateError, SecretError) as error:
+            request["headers"] |= self._sign(execution, rendering, request["data"])
+        except (TemplateError, SecretError, SigningKeyError) as error:
             return rendering.failed(str(error))
         sink = rendering.sink()
         try:
@@ -86,6 +88,11 @@ class WebhookTarget:
         outcome = _outcome(execution, rendering, response)
         hint = retry_after(response.status, response.headers, self._clock.now())
         return outcome if hint is None else replace(outcome, retry_after=hint)
+
+    def _sign(self, execution: Execution, rendering: Rendering, body: bytes | None) -> dict[str, str]:
+        """Return the headers that sign the request. Raises SecretError, SigningKeyError."""
+        keys = [read_key(name, rendering.secret(name)) for name in execution.target.secret_names]
+        return sign(execution.run.id, self._clock.now(), body or b"", keys) if keys else {}
 
     async def close(self) -> None:
         session, self._session = self._session, None

@@ -1,6 +1,8 @@
 import asyncio
+import base64
 import json
 import socket
+import subprocess
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -18,6 +20,26 @@ from cronexec.targets import webhook
 from cronexec.targets.retry_after import retry_after
 from cronexec.targets.secrets import Secrets
 from cronexec.targets.webhook import WebhookTarget
+
+KEY = bytes(range(32))
+SECRETS = {
+    "CRONEXEC_SECRET_TOKEN": "tok/123",
+    "CRONEXEC_SECRET_SIGNING": "whsec_" + base64.b64encode(KEY).decode(),
+    "CRONEXEC_SECRET_NEXT": base64.b64encode(b"n" * 24).decode(),
+    "CRONEXEC_SECRET_SHORT": "whsec_" + base64.b64encode(b"x" * 23).decode(),
+    "CRONEXEC_SECRET_LONG": "whsec_" + base64.b64encode(b"x" * 65).decode(),
+}
+
+
+def signature_by_openssl(signed: bytes, key: bytes) -> str:
+    """Compute what the receiver expects with another implementation than ours."""
+    command = ["openssl", "dgst", "-sha256", "-binary", "-mac", "HMAC", "-macopt", f"hexkey:{key.hex()}"]
+    done = subprocess.run(command, input=signed, stdout=subprocess.PIPE, check=True)
+    return base64.b64encode(done.stdout).decode()
+
+
+def signed_by(*names: str) -> dict[str, Any]:
+    return {"secret": [f"${{secret:{name}}}" for name in names]}
 
 
 class Receiver:
@@ -95,9 +117,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 async def target() -> AsyncIterator[WebhookTarget]:
-    target = WebhookTarget(
-        secrets=Secrets({"CRONEXEC_SECRET_TOKEN": "tok/123"}), clock=ManualClock(SLOT), connect_timeout=2
-    )
+    target = WebhookTarget(secrets=Secrets(SECRETS), clock=ManualClock(SLOT), connect_timeout=2)
     yield target
     await target.close()
 
@@ -232,6 +252,52 @@ async def test_the_receiver_says_when_to_come_back(
 )
 def test_an_instant_without_a_date_beside_it_is_by_our_clock(text: str, hint: timedelta | None) -> None:
     assert retry_after(503, {"Retry-After": text}, SLOT) == hint
+
+
+async def test_a_request_is_signed_so_that_its_receiver_can_check_it_alone(
+    target: WebhookTarget, receiver: Receiver
+) -> None:
+    await target.execute(request_to(receiver.url, body={"a": "ü"}, **signed_by("SIGNING")))
+    request, body = receiver.requests[0]
+    assert request.headers["webhook-id"] == "close-league@2026-11-20T03:00:00Z"
+    assert request.headers["webhook-timestamp"] == str(int(SLOT.timestamp()))
+    signed = f"{request.headers['webhook-id']}.{request.headers['webhook-timestamp']}.".encode() + body
+    assert request.headers["webhook-signature"] == "v1," + signature_by_openssl(signed, KEY)
+
+
+async def test_while_a_secret_is_replaced_there_is_a_signature_with_each(
+    target: WebhookTarget, receiver: Receiver
+) -> None:
+    await target.execute(request_to(receiver.url, method="GET", **signed_by("SIGNING", "NEXT")))
+    headers = receiver.requests[0][0].headers
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode()
+    assert headers["webhook-signature"].split() == [
+        "v1," + signature_by_openssl(signed, key) for key in (KEY, b"n" * 24)
+    ]
+
+
+async def test_no_full_stop_of_a_run_id_is_taken_for_one_of_the_signed_text(
+    target: WebhookTarget, receiver: Receiver
+) -> None:
+    document = Document(url=receiver.url, **signed_by("SIGNING"))
+    await target.execute(execution_of(document, run_id="close.league#a.1700000000.ü b"))
+    headers = receiver.requests[0][0].headers
+    assert headers["webhook-id"] == "close%2Eleague#a%2E1700000000%2E%C3%BC%20b"
+    assert headers["Idempotency-Key"] == "close.league#a.1700000000.%C3%BC b"
+
+
+@pytest.mark.parametrize("name", ["TOKEN", "SHORT", "LONG"])
+async def test_what_is_no_signing_secret_is_said_and_nothing_is_sent(
+    name: str, target: WebhookTarget, receiver: Receiver
+) -> None:
+    outcome = await failure(target, request_to(receiver.url, **signed_by(name)))
+    assert outcome.error == f"the secret {name} cannot sign: expected whsec_ and 24 to 64 bytes in base64"
+    assert receiver.requests == []
+
+
+async def test_a_request_without_a_secret_has_no_signature(target: WebhookTarget, receiver: Receiver) -> None:
+    await target.execute(request_to(receiver.url))
+    assert not [name for name in receiver.requests[0][0].headers if name.lower().startswith("webhook-")]
 
 
 async def test_an_unknown_placeholder_is_a_failure_and_nothing_is_sent(

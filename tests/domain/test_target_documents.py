@@ -1,0 +1,83 @@
+from typing import Any
+
+import pytest
+
+from cronexec.domain.job import JobDocument
+from cronexec.domain.targets import WebhookTarget
+from cronexec.errors import InvalidDocumentError
+
+
+def document(**fields: Any) -> dict[str, Any]:
+    return {
+        "name": "a",
+        "schedule": {"every": "1m"},
+        "target": {"type": "shell", "command": "true"},
+        **fields,
+    }
+
+
+def webhook(**fields: Any) -> dict[str, Any]:
+    return document(target={"type": "webhook", "url": "http://host/", **fields})
+
+
+def refusals(wrong: Any) -> list[str]:
+    with pytest.raises(InvalidDocumentError) as caught:
+        JobDocument.parse(wrong)
+    return [f"{each.field}: {each.message}" for each in caught.value.problems]
+
+
+ONLY_REFERENCES = (
+    'expected a reference such as "${secret:NAME}"; the secret itself does not belong in a document, '
+    "and is not shown here"
+)
+
+
+@pytest.mark.parametrize(
+    ("secret", "names", "written"),
+    [
+        ("${secret:A}", ("A",), "${secret:A}"),
+        (["${secret:A}"], ("A",), "${secret:A}"),
+        (["${secret:NEW}", "${secret:OLD}"], ("NEW", "OLD"), ["${secret:NEW}", "${secret:OLD}"]),
+    ],
+)
+def test_the_secrets_that_sign_are_references_one_or_several(
+    secret: Any, names: tuple[str, ...], written: Any
+) -> None:
+    job = JobDocument.parse(webhook(secret=secret))
+    assert isinstance(job.target, WebhookTarget)
+    assert job.target.secret_names == names
+    assert job.to_document()["target"]["secret"] == written
+    assert JobDocument.parse(job.to_document()) == job
+
+
+@pytest.mark.parametrize(
+    ("secret", "sentences"),
+    [
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", [f"target.secret: {ONLY_REFERENCES}"]),
+        ("x${secret:A}", [f"target.secret: {ONLY_REFERENCES}"]),
+        ("${secret:a-b}", [f"target.secret: {ONLY_REFERENCES}"]),
+        (
+            ["${secret:A}", "plain-text", 5],
+            [f"target.secret[1]: {ONLY_REFERENCES}", f"target.secret[2]: {ONLY_REFERENCES}"],
+        ),
+        (
+            [],
+            [
+                (
+                    'target.secret: expected "${secret:NAME}", or a list of such references while one '
+                    "replaces another"
+                )
+            ],
+        ),
+    ],
+)
+def test_a_secret_in_plain_text_is_refused_and_not_shown(secret: Any, sentences: list[str]) -> None:
+    assert refusals(webhook(secret=secret)) == sentences
+
+
+def test_the_headers_of_a_signature_are_ours_where_there_is_a_secret() -> None:
+    headers = {"Webhook-ID": "x", "X-A": "y"}
+    assert JobDocument.parse(webhook(headers=headers)).name == "a"
+    assert refusals(webhook(headers=headers, secret=["${secret:A}"])) == [
+        "target.headers.Webhook-ID: set by cronexec to sign the request; leave it out"
+    ]
