@@ -16,10 +16,12 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import pairwise
 
 from croniter import croniter
 from croniter.croniter import DOW_ALPHAS, M_ALPHAS
 
+from cronexec.domain.hashed import is_hashed
 from cronexec.domain.schedule_error import ScheduleError, did_you_mean
 from cronexec.domain.zone import DAY, LATEST
 
@@ -44,7 +46,7 @@ _WITHOUT_SECONDS = 5
 _WITH_SECONDS = 6
 _READABLE = ["0", "0", "0", "*", "*", "*"]
 _MEASURED_FROM = 30 * 365  # 1999: any day would do, the calendar repeats and croniter looks 50 years ahead
-_HASHED = re.compile(r"(?:^|,)[hr](?:$|[,/(])", re.IGNORECASE)
+_RANDOM = re.compile(r"(?:^|,)r(?:$|[,/(])", re.IGNORECASE)
 _NEAREST_WEEKDAY = re.compile(r"(?:^|,)(?:\d+w|w\d+|lw)(?:$|,)", re.IGNORECASE)
 _RANGE = re.compile(r"(?<![^,])(\w+)-(\w+)(?:/\d+)?(?![^,])", re.ASCII)
 _NAMES: list[Mapping[str, object]] = [{}, {}, {}, {"l": 31}, M_ALPHAS, DOW_ALPHAS]
@@ -81,6 +83,13 @@ class CronExpression:
         found = self._days.first_from(day + 1)
         return None if found is None else found * DAY + self._first
 
+    def shortest_gap(self) -> int | None:
+        """Return the seconds between the two matches that are nearest; None where no day has two."""
+        times = [60 * minute + second for minute in self._minutes for second in self._seconds]
+        if self._days.every_day:
+            times.append(times[0] + DAY)
+        return min((later - sooner for sooner, later in pairwise(times)), default=None)
+
     def _time_after(self, time: int) -> int:
         minute, second = divmod(time, 60)
         index = bisect_left(self._minutes, minute)
@@ -94,16 +103,16 @@ class CronExpression:
 class _Days:
     """The days that match a day of month, a month and a day of week, counted from the epoch."""
 
-    __slots__ = ("_croniter", "_every_day", "_span")
+    __slots__ = ("_croniter", "_span", "every_day")
 
     def __init__(self, fields: str) -> None:
-        self._every_day = fields == "* * *"
+        self.every_day = fields == "* * *"
         self._croniter = croniter(f"0 0 {fields}", 0.0, implement_cron_bug=True)
         self._span = (0, -1)  # the last question and its answer, replaced whole
 
     def first_from(self, day: int) -> int | None:
         """Return the first matching day from `day` on; the answer holds for all days between the two."""
-        if self._every_day:
+        if self.every_day:
             return day if day * DAY < LATEST else None
         since, found = self._span
         if since <= day <= found:
@@ -182,9 +191,13 @@ def _resolve_alias(text: str) -> str:
 
 def _refuse_unsupported(text: str, fields: list[str]) -> None:
     day, weekday = fields[3], fields[5]
-    if any(_HASHED.search(field) for field in fields):
+    if any(is_hashed(field) for field in fields):
         raise ScheduleError(
-            "cron", f"{text!r}: H and R are not available yet; write the minute or hour itself."
+            "cron", f"{text!r}: H is for a job's own time, there is none here; write the time."
+        )
+    if any(_RANDOM.search(field) for field in fields):
+        raise ScheduleError(
+            "cron", f"{text!r}: R, another time in every process, is not available; write H, the job's own."
         )
     if _NEAREST_WEEKDAY.search(day):
         raise ScheduleError(

@@ -13,11 +13,13 @@ to run.
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Self
 
+from cronexec.domain.duration import format_duration
 from cronexec.domain.exclusion import Exclusions
 from cronexec.domain.instants import to_datetime, to_seconds, to_text
+from cronexec.domain.jitter import draw_delay
 from cronexec.domain.recurrence import At, Recurrence
 from cronexec.domain.schedule_error import ScheduleError
 from cronexec.domain.schedule_reader import read_schedule
@@ -36,17 +38,20 @@ class Schedule:
     _start: int | None
     _end: int | None
     _exclusions: Exclusions | None = None
+    _jitter: timedelta | None = None
 
     @classmethod
-    def from_document(cls, document: Mapping[str, Any], *, name: str) -> Self:  # noqa: ARG003  H will hash it
+    def from_document(cls, document: Mapping[str, Any], *, name: str) -> Self:
         """Read the `schedule` of the document of the job called `name`; None counts as absent.
 
         Exactly one of `cron` (with `timezone`, default UTC), `every` (with `anchor`, default the epoch) and
-        `at` (with `timezone` where it has no offset); `start` and `end` are inclusive; `exclude` as in
-        `exclusion`. Raises ScheduleError for the first wrong field, with the further ones in its `others`.
+        `at` (with `timezone` where it has no offset). `start` and `end` are inclusive; `exclude` as in
+        `exclusion`, `jitter` as in `jitter`, `dst` as in `zone`. H in `cron` is resolved by `name`.
+
+        Raises ScheduleError for the first wrong field, with the further ones in its `others`.
         """
-        parts = read_schedule(document)
-        schedule = cls(parts.recurrence, parts.start, parts.end, parts.exclusions)
+        parts = read_schedule(document, name)
+        schedule = cls(parts.recurrence, parts.start, parts.end, parts.exclusions, parts.jitter)
         problems = parts.problems or list(schedule._find_emptiness())
         if problems:
             first, *others = problems
@@ -57,10 +62,12 @@ class Schedule:
         """Return the canonical document, JSON-able; read again, it makes an equal schedule."""
         bounds = {"start": self._start, "end": self._end}
         exclude = {"exclude": self._exclusions.to_document()} if self._exclusions else {}
+        jitter = {"jitter": format_duration(self._jitter)} if self._jitter else {}
         return (
             self._recurrence.to_document()
             | {key: to_text(instant) for key, instant in bounds.items() if instant is not None}
             | exclude
+            | jitter
         )
 
     def describe(self) -> str:
@@ -97,6 +104,10 @@ class Schedule:
     def excluded(self, slot: datetime) -> str | None:
         """Return what excludes `slot`, as people write it ("2026-12-24"); None where it is to run."""
         return None if self._exclusions is None else self._exclusions.find(to_seconds(slot))
+
+    def delay(self, slot: datetime, *, job: str) -> timedelta:
+        """Return how long after `slot` the run of the job called `job` may start: below the jitter."""
+        return draw_delay(self._jitter, job, to_seconds(slot)) if self._jitter else timedelta()
 
     @property
     def instant(self) -> datetime | None:

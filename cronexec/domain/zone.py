@@ -16,11 +16,14 @@ Two ways to carry a local schedule to instants:
   taken the first time round; a time in a gap happens at the gap's end. That mapping never decreases, so the
   next slot is the image of the next match after the greatest local time whose image has been reached, and
   local times with one image are one slot.
+
+`next_by_rule` is the second with other rules for gaps and folds, looked for period by period.
 """
 
 from bisect import bisect_right
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -45,6 +48,31 @@ class Period(NamedTuple):
     end: int
     offset: int
     passed: int
+
+
+class Gap(StrEnum):
+    """What happens to a local time that does not occur: run at the gap's end, or skip it."""
+
+    RUN = "run"
+    SKIP = "skip"
+
+
+class Fold(StrEnum):
+    """On which of its two occurrences a local time in a fold runs."""
+
+    FIRST = "first"
+    SECOND = "second"
+    BOTH = "both"
+
+
+class DstRule(NamedTuple):
+    """What a fixed local time does in a gap and in a fold."""
+
+    gap: Gap
+    fold: Fold
+
+
+DEFAULT_RULE = DstRule(Gap.RUN, Fold.FIRST)
 
 
 class Zone:
@@ -97,6 +125,33 @@ class Zone:
             period = self.period_at(ended)
             local = next_local(ended + period.offset - 1)
         return None if local is None else local - period.offset
+
+    def next_by_rule(self, next_local: NextLocal, instant: int, rule: DstRule) -> int | None:
+        """Return the first slot after `instant` of a schedule whose local times follow `rule`."""
+        period = self.period_at(instant)
+        while True:
+            if rule.gap is Gap.RUN and instant < period.start and self._is_in_gap(next_local, period):
+                return period.start
+            low, high = self._local_range(period, instant, rule.fold)
+            local = next_local(low)
+            if local is None or local < high:
+                return None if local is None else local - period.offset
+            instant = max(instant, period.end - 1)
+            period = self.period_at(period.end)
+
+    def _is_in_gap(self, next_local: NextLocal, period: Period) -> bool:
+        local = next_local(period.passed - 1)
+        return local is not None and local < period.start + period.offset
+
+    def _local_range(self, period: Period, instant: int, fold: Fold) -> tuple[int, int]:
+        """Return the local times (low, high) of a period that are after `instant` and not left to another."""
+        low = max(instant, period.start - 1) + period.offset
+        high = period.end + period.offset
+        if fold is Fold.FIRST:
+            low = max(low, period.passed - 1)
+        elif fold is Fold.SECOND:
+            high = min(high, period.end + self.period_at(period.end).offset)
+        return low, high
 
     def _first_occurrence_from(self, period: Period, local: int) -> int:
         while local >= period.end + period.offset:
