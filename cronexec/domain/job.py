@@ -36,6 +36,7 @@ from cronexec.domain.json_values import NO_FIELDS, JsonObject, canonical_json
 from cronexec.domain.model import NO_TEXTS, DocumentModel, Length, PositiveLength, TextMap
 from cronexec.domain.problems import expected, invalid_document, problem, problems
 from cronexec.domain.retry import Retry
+from cronexec.domain.run import SkipReason
 from cronexec.domain.schedule import Schedule, ScheduleError
 from cronexec.domain.targets import HandlerTarget, PublishTarget, ShellTarget, Target, WebhookTarget
 from cronexec.domain.template import texts
@@ -327,7 +328,7 @@ class Job:
     is_selective: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "is_selective", bool(self.skip_next or self.blackouts))
+        object.__setattr__(self, "is_selective", self._is_selective())
 
     @property
     def name(self) -> str:
@@ -336,6 +337,9 @@ class Job:
     @property
     def schedule(self) -> Schedule:
         return self.document.schedule
+
+    def _is_selective(self) -> bool:
+        return bool(self.skip_next or self.blackouts) or self.document.schedule.has_exclusions
 
     def paused_at(self, instant: datetime) -> Pause | None:
         """Return the pause that slots after `instant` are in."""
@@ -356,7 +360,9 @@ class Job:
 
     def passes_over(self, slot: datetime) -> Skip | None:
         """Return why `slot` is skipped while the job is not paused."""
-        return self.controlled(slot)
+        found = self.controlled(slot)
+        by = self.schedule.excluded(slot) if found is None else None
+        return found if by is None else Skip(reason=SkipReason.EXCLUDED, note=by)
 
     def controlled(self, slot: datetime) -> Skip | None:
         """Return why somebody wants `slot` skipped."""

@@ -89,7 +89,7 @@ def claim(
     for verdict in verdicts:
         if verdict.skip is None and not places.take(job.document, catch_up=verdict.catch_up):
             overlapping = _extended(overlapping, verdict)
-            if verdict.catch_up:
+            if verdict.catch_up or job.is_selective:
                 continue
             # Nor will any later live slot find a place: they need not be gone through one by one.
             last = job.schedule.last_slots(verdict.slot, claiming.until, 1)
@@ -119,6 +119,8 @@ def _entry(job: Job, verdict: Verdict, claiming: Claiming, *, reason: str | None
         until=verdict.until,
         state=RunState.QUEUED if verdict.skip is None else RunState.SKIPPED,
         reason=reason if verdict.skip is None else verdict.skip.value,
+        note=verdict.note,
+        issued_by=verdict.issued_by,
         epoch=claiming.epoch,
         catch_up=verdict.catch_up,
         claimed_at=claiming.judged_at,

@@ -41,7 +41,7 @@ class _Planned:
 
 
 class Plan:
-    """The jobs that have slots to come. Paused and deleted jobs are not in it."""
+    """The jobs that have slots to come. Deleted ones are not in it, nor what a pause accounts for."""
 
     def __init__(self) -> None:
         self._planned: dict[str, _Planned] = {}
@@ -56,8 +56,8 @@ class Plan:
     def put(self, job: Job, *, after: datetime) -> None:
         """Plan `job` (or its new version): its slots after `after`, and after its own beginning, count."""
         self.remove(job.name)
-        if job.deleted_at is None and job.paused is None:
-            planned = _Planned(job=job, after=max(after, job.from_at))
+        if (from_at := job.planned_from(after)) is not None:
+            planned = _Planned(job=job, after=from_at)
             self._planned[job.name] = planned
             self._unknown.append(planned)
 
