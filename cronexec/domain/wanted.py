@@ -8,6 +8,7 @@ only, and is gone through like that, backwards where the newest are asked for.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from cronexec.domain.job import Job
 from cronexec.domain.job_state import Skip
@@ -38,7 +39,7 @@ def stretches(job: Job, after: datetime, until: datetime) -> list[Stretch]:
     inside = sorted(edge for edge in edges if after <= edge <= until)
     return [
         Stretch(after=begin, until=end, skip=job.controlled(end.replace(microsecond=0)))
-        for begin, end in zip(inside, inside[1:], strict=False)
+        for begin, end in pairwise(inside)
     ]
 
 
