@@ -9,7 +9,8 @@ Three questions are asked of every due slot, in this order:
    several writes decides as one.
 2. *Overlap*: may it run while earlier runs of the job are unsettled? `domain.places` answers, slot by slot.
 
-Jobs without exceptions are spared the first one. What is not wanted becomes a skip with its reason, adjacent ones a single range: never silence (I1, I7).
+Jobs without exceptions are spared the first one. What is not wanted becomes a skip with its reason, adjacent
+ones a single range: never silence (I1, I7).
 """
 
 from collections.abc import Iterator
@@ -19,8 +20,8 @@ from itertools import chain
 from typing import assert_never
 
 from cronexec.domain.job import Job, MisfirePolicy
-from cronexec.domain.run import SkipReason
 from cronexec.domain.job_state import Skip
+from cronexec.domain.run import SkipReason
 from cronexec.domain.schedule import Schedule
 from cronexec.domain.wanted import Stretch, excluded, newest_wanted, stretches, wanted
 
@@ -33,8 +34,8 @@ _MISFIRE = Skip(reason=SkipReason.MISFIRE)
 class Verdict:
     """What is decided about `slot`, or about all slots from `slot` to `until`, both included.
 
-    Without `skip` it is wanted; `note` and `issued_by` belong to it. `catch_up`: it was missed, and the misfire
-    policy wants it all the same.
+    Without `skip` it is wanted; `note` and `issued_by` belong to it. `catch_up`: it was missed, and the
+    misfire policy wants it all the same.
     """
 
     slot: datetime
@@ -102,9 +103,7 @@ def _missed(
         yield Verdict(slot=slot, catch_up=True)
 
 
-def _judge_selectively(
-    job: Job, after: datetime, live_after: datetime, until: datetime
-) -> Iterator[Verdict]:
+def _judge_selectively(job: Job, after: datetime, live_after: datetime, until: datetime) -> Iterator[Verdict]:
     """Decide the slots in (after, until] of a job with exceptions; what is up to `live_after` was missed."""
     live_after = max(after, live_after)
     begin = _first_caught_up(job, after, live_after, until)
