@@ -33,8 +33,8 @@ def read_jitter(given: Any, recurrence: Recurrence | None) -> timedelta:
         between = format_duration(gap * SECOND)
         raise ScheduleError(
             "jitter",
-            f"jitter {format_duration(jitter)} is longer than the {between} between two slots, so a run could start "
-            f"after the next; give at most {between}.",
+            f"jitter {format_duration(jitter)} is longer than the {between} between two slots; a run could "
+            f"start after the next; give at most {between}.",
         )
     return jitter
 

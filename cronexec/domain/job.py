@@ -4,9 +4,6 @@ A document is validated whole: `JobDocument.parse` reports every wrong field in 
 value, whose canonical form (`to_document`) is what is stored, compared and shown: fields at their default are
 left out, lengths and instants are written one way. Fields that are not built yet are refused by name, never
 ignored.
-
-Schedules are read once for each definition, so that jobs with equal schedules share one object, and its
-computation.
 """
 
 import json
@@ -15,18 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     AfterValidator,
     Field,
-    PlainSerializer,
-    PlainValidator,
     StrictInt,
     ValidationError,
     ValidationInfo,
-    WithJsonSchema,
     model_validator,
 )
 
@@ -37,7 +30,9 @@ from cronexec.domain.model import NO_TEXTS, DocumentModel, Length, PositiveLengt
 from cronexec.domain.problems import expected, invalid_document, problem, problems
 from cronexec.domain.retry import Retry
 from cronexec.domain.run import SkipReason
-from cronexec.domain.schedule import Schedule, ScheduleError
+from cronexec.domain.schedule import Schedule
+from cronexec.domain.schedule_field import FIELDS as SCHEDULE_FIELDS
+from cronexec.domain.schedule_field import ScheduleField
 from cronexec.domain.targets import HandlerTarget, PublishTarget, ShellTarget, Target, WebhookTarget
 from cronexec.domain.template import texts
 from cronexec.errors import FieldProblem
@@ -69,8 +64,6 @@ READ_FROM = "read_from"  # in a validation's context: bytes of JSON
 _LONGER_AT_MOST = 6  # times, written as the size is measured: DEL takes one byte, and six as \u007f
 
 _DEFAULT_TIMEOUTS = {"webhook": timedelta(seconds=60), "publish": timedelta(seconds=60)}
-_HASHED = re.compile(r"(?<![a-z])h(?![a-z])", re.IGNORECASE)  # the cron symbol H depends on the job's name
-_SCHEDULES_KEPT = 20_000
 _REFERENCE = re.compile(r"\$\{secret:[^}]*\}")
 _RESOLVED_IN_TARGETS = (
     "secrets are not resolved in params, which are stored and shown; got {secret}; write it where the target "
@@ -120,37 +113,6 @@ def check_job_name(name: str) -> str:
     return name
 
 
-def _read_schedule(given: Any, info: ValidationInfo) -> Schedule:
-    if isinstance(given, Schedule):
-        return given
-    if not isinstance(given, Mapping):
-        raise problem(
-            expected('an object such as {"cron": "0 3 * * *", "timezone": "Europe/Amsterdam"}', given)
-        )
-    name = info.data.get("name", "")
-    try:
-        return _share_schedule(given, name)
-    except ScheduleError as error:
-        found = [FieldProblem(each.field, str(each).removesuffix(".")) for each in (error, *error.others)]
-        raise problems(found) from None
-
-
-def _share_schedule(given: Mapping[str, Any], name: str) -> Schedule:
-    cron = given.get("cron")
-    depends_on_name = isinstance(cron, str) and _HASHED.search(cron)
-    # The type belongs to the key: 1, 1.0 and true are equal, and hash the same.
-    definition = tuple((key, type(value), value) for key, value in given.items())
-    try:
-        return _read_once(definition, name if depends_on_name else "")
-    except TypeError:  # a value that cannot be a key; what is wrong with it is told by the schedule
-        return Schedule.from_document(given, name=name)
-
-
-@lru_cache(maxsize=_SCHEDULES_KEPT)
-def _read_once(definition: tuple[tuple[str, type, Any], ...], name: str) -> Schedule:
-    return Schedule.from_document({key: value for key, _, value in definition}, name=name)
-
-
 def _refuse_secrets(params: Mapping[str, Any]) -> Mapping[str, Any]:
     found = [
         FieldProblem(path, _RESOLVED_IN_TARGETS.format(secret=secret))
@@ -162,39 +124,9 @@ def _refuse_secrets(params: Mapping[str, Any]) -> Mapping[str, Any]:
     return params
 
 
-def _write_schedule(schedule: Schedule) -> dict[str, Any]:
-    return schedule.to_document()
-
-
-_INSTANT_SCHEMA = {"type": "string", "examples": ["2026-12-24T18:00:00+01:00"]}
-_SCHEDULE_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "cron": {"type": "string", "examples": ["0 3 * * *", "@daily", "*/10 * * * * *"]},
-        "every": {"anyOf": [{"type": "string"}, {"type": "number"}], "examples": ["15m"]},
-        "at": _INSTANT_SCHEMA,
-        "timezone": {"type": "string", "examples": ["Europe/Amsterdam"]},
-        "anchor": _INSTANT_SCHEMA,
-        "start": _INSTANT_SCHEMA,
-        "end": _INSTANT_SCHEMA,
-    },
-    "additionalProperties": False,
-    "oneOf": [
-        {"required": [kind], "properties": {kind: {"not": {"type": "null"}}}}
-        for kind in ("cron", "every", "at")
-    ],
-}
-
 JobName = Annotated[
     str, AfterValidator(check_job_name), Field(json_schema_extra={"pattern": f"^{JOB_NAME}$"})
 ]
-ScheduleField = Annotated[
-    Schedule,
-    PlainValidator(_read_schedule),
-    PlainSerializer(_write_schedule),
-    WithJsonSchema(_SCHEDULE_SCHEMA),
-]
-
 
 class JobDocument(DocumentModel):
     """What a user defines: a schedule, a target and policies.
@@ -206,21 +138,17 @@ class JobDocument(DocumentModel):
     fields_not_yet: ClassVar[frozenset[str]] = frozenset(
         {
             "after",
-            "calendar",
-            "dst",
-            "exclude",
             "expected",
             "gate",
             "gates",
             "isolation",
-            "jitter",
             "notify",
             "run_on",
         }
     )
     words_not_yet: ClassVar[frozenset[str]] = frozenset({"replace"})
     homes: ClassVar[Mapping[str, str]] = (
-        dict.fromkeys(("cron", "every", "at", "timezone", "anchor", "start", "end"), "schedule")
+        dict.fromkeys((*SCHEDULE_FIELDS, "calendar"), "schedule")
         | dict.fromkeys(("grace", "limit", "policy"), "misfire")
         | dict.fromkeys(("max_attempts", "initial_delay", "max_delay"), "retry")
         | dict.fromkeys(("url", "method", "headers", "body", "expect"), "target")
