@@ -292,6 +292,7 @@ def _has_content(batch: Batch) -> bool:
         batch.jobs,
         batch.versions,
         batch.settles,
+        batch.requeues,
         batch.closes,
         batch.cancels,
         batch.reasons,

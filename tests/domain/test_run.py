@@ -1,5 +1,6 @@
 """Runs: the table of moves against the diagram in the module's docstring, and what an entry covers."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,10 @@ from cronexec.domain.run import (
     ALLOWED_MOVES,
     OUTCOMES,
     UNSETTLED,
+    AttemptRecord,
     Cause,
+    Executor,
+    Outcome,
     Output,
     RunState,
     slot_run_id,
@@ -18,10 +22,15 @@ from cronexec.domain.run import (
     trigger_run_id,
 )
 
+TOKEN = "t1"
+ANNA = Executor(id="i-anna", name="anna", datacenter="east")
 DIAGRAM = {
     "queued": "running cancelled failed",
     "running": "queued succeeded failed timed_out cancelled abandoned",
-    "abandoned": "succeeded failed timed_out cancelled",
+    "abandoned": "queued succeeded failed timed_out cancelled",
+    "failed": "queued",
+    "timed_out": "queued",
+    "cancelled": "queued",
 }
 
 
@@ -36,7 +45,16 @@ def test_the_table_has_a_line_for_every_state() -> None:
 
 
 SOURCES = [
-    (RunState.QUEUED, (RunState.RUNNING,)),
+    (
+        RunState.QUEUED,
+        (
+            RunState.RUNNING,
+            RunState.FAILED,
+            RunState.TIMED_OUT,
+            RunState.CANCELLED,
+            RunState.ABANDONED,
+        ),
+    ),
     (RunState.RUNNING, (RunState.QUEUED,)),
     (RunState.SUCCEEDED, (RunState.RUNNING, RunState.ABANDONED)),
     (RunState.FAILED, (RunState.QUEUED, RunState.RUNNING, RunState.ABANDONED)),
@@ -60,9 +78,33 @@ def test_every_state_is_unsettled_an_outcome_or_a_skip() -> None:
     assert not UNSETTLED & OUTCOMES
 
 
-def test_a_settled_run_never_moves_again_but_for_a_late_outcome_of_an_abandoned_one() -> None:
-    moving = {state for state in RunState if state.is_final and ALLOWED_MOVES[state]}
+def test_a_settled_run_is_only_tried_again_but_for_a_late_outcome_of_an_abandoned_one() -> None:
+    moving = {state for state in RunState if state.is_final and ALLOWED_MOVES[state] - {RunState.QUEUED}}
     assert moving == {RunState.ABANDONED}
+
+
+def test_what_succeeded_or_was_skipped_is_never_tried_again() -> None:
+    assert not ALLOWED_MOVES[RunState.SUCCEEDED] | ALLOWED_MOVES[RunState.SKIPPED]
+
+
+def test_a_run_that_is_queued_again_keeps_its_former_attempt() -> None:
+    failed = Outcome(state=RunState.FAILED, exit_code=3)
+    run = replace(queued("backup@12:00"), state=RunState.RUNNING, token=TOKEN, executor=ANNA, started_at=NOON)
+    again = run.queued_again(failed, ended_at=NOON + MINUTE, not_before=NOON + 2 * MINUTE, reason="retry")
+    assert (again.state, again.attempt, again.not_before) == (RunState.QUEUED, 2, NOON + 2 * MINUTE)
+    assert (again.token, again.executor, again.started_at, again.outcome) == (None, None, None, None)
+    former = AttemptRecord(
+        attempt=1, outcome=failed, started_at=NOON, finished_at=NOON + MINUTE, executor=ANNA, token=TOKEN
+    )
+    assert again.attempts == (former,)
+
+
+def test_the_lateness_of_a_run_is_that_of_its_first_attempt() -> None:
+    run = replace(queued("backup@12:00"), state=RunState.RUNNING, started_at=NOON + MINUTE)
+    again = run.queued_again(
+        Outcome(state=RunState.FAILED), ended_at=NOON + 2 * MINUTE, not_before=None, reason="retry"
+    )
+    assert replace(again, started_at=NOON + 5 * MINUTE).lateness_s == run.lateness_s == 60
 
 
 COVERED = [
