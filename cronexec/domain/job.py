@@ -27,6 +27,7 @@ from cronexec.domain.document_schema import publish_schema
 from cronexec.domain.job_state import Blackout, Pause, Skip, SkippedOnce
 from cronexec.domain.json_values import NO_FIELDS, JsonObject, canonical_json
 from cronexec.domain.model import NO_TEXTS, DocumentModel, Length, PositiveLength, TextMap
+from cronexec.domain.params import ParamsSchemaField, fill_in
 from cronexec.domain.problems import expected, invalid_document, problem, problems
 from cronexec.domain.retry import Retry
 from cronexec.domain.run import SkipReason
@@ -128,6 +129,7 @@ JobName = Annotated[
     str, AfterValidator(check_job_name), Field(json_schema_extra={"pattern": f"^{JOB_NAME}$"})
 ]
 
+
 class JobDocument(DocumentModel):
     """What a user defines: a schedule, a target and policies.
 
@@ -161,7 +163,10 @@ class JobDocument(DocumentModel):
     labels: TextMap = NO_TEXTS
     schedule: ScheduleField
     target: Target
-    params: Annotated[JsonObject, AfterValidator(_refuse_secrets)] = NO_FIELDS
+    params_schema: ParamsSchemaField | None = None
+    params: Annotated[
+        JsonObject, AfterValidator(fill_in), AfterValidator(_refuse_secrets), Field(validate_default=True)
+    ] = NO_FIELDS
     timeout: PositiveLength | None = None
     overlap: Overlap = Overlap.QUEUE
     misfire: Misfire = Misfire()
@@ -193,6 +198,10 @@ class JobDocument(DocumentModel):
         written = self.model_dump(mode="json", exclude_defaults=True, exclude={"target"})
         if self.timeout == _DEFAULT_TIMEOUTS.get(self.target.type):
             written.pop("timeout", None)
+        if self.params_schema is not None:
+            written["params"] = self.params_schema.without_defaults(self.params)
+            if not written["params"]:
+                del written["params"]
         return {**written, "target": self.target.to_document()}
 
     def to_json(self) -> str:

@@ -92,7 +92,8 @@ def _read_value(given: Any) -> Any:
     return copied
 
 
-def _read_object(given: Any) -> Any:
+def read_object(given: Any) -> Any:
+    """Return a copy of a JSON object, for validators. Raises with everything that cannot be kept."""
     if not isinstance(given, Mapping):
         raise problems([FieldProblem("", expected("an object", given))])
     return _read_value(given)
@@ -100,4 +101,4 @@ def _read_object(given: Any) -> Any:
 
 JsonValue = Annotated[Any, PlainValidator(_read_value), WithJsonSchema({})]
 NO_FIELDS: dict[str, Any] = {}
-JsonObject = Annotated[dict[str, Any], PlainValidator(_read_object), WithJsonSchema({"type": "object"})]
+JsonObject = Annotated[dict[str, Any], PlainValidator(read_object), WithJsonSchema({"type": "object"})]
