@@ -42,6 +42,6 @@ def _grown(former: Transcript | None, growth: Growth) -> Transcript:
     kept = [
         piece
         for piece in (former.pieces if former else ())
-        if piece.at < first and (piece.at < HEAD_BYTES or piece.at >= growth.kept_from)
+        if piece.at < first and (piece.at < HEAD_BYTES or piece.end > growth.kept_from)
     ]
     return Transcript(pieces=[*kept, *growth.pieces], written=growth.written, ended=growth.ended)

@@ -16,6 +16,8 @@ from cronexec.adapters.mongo_errors import driver_errors
 from cronexec.domain.transcript import HEAD_BYTES, Piece, Transcript, beyond
 from cronexec.ports import Clock, Growth
 
+_END = {"$add": ["$$this.at", {"$binarySize": "$$this.data"}]}
+
 
 class MongoOutputStore:
     """Implements `ports.OutputStore`. What is written is kept for `retention` after the last growth."""
@@ -32,12 +34,7 @@ class MongoOutputStore:
             await self._outputs.bulk_write([self._write(growth) for growth in growths], ordered=False)
 
     async def read(self, run_id: str, attempt: int, *, since: int = 0) -> Transcript | None:
-        new = {
-            "$filter": {
-                "input": "$pieces",
-                "cond": {"$gt": [{"$add": ["$$this.at", {"$binarySize": "$$this.data"}]}, since]},
-            }
-        }
+        new = {"$filter": {"input": "$pieces", "cond": {"$gt": [_END, since]}}}
         shown = {"_id": 0, "written": 1, "ended": 1, "pieces": new}
         with driver_errors():
             found = await self._outputs.find_one({"_id": output_id(run_id, attempt)}, shown)
@@ -50,22 +47,9 @@ class MongoOutputStore:
 
     def _write(self, growth: Growth) -> UpdateOne:
         first = growth.pieces[0].at if growth.pieces else growth.written
-        kept = {
-            "$filter": {
-                "input": {"$ifNull": ["$pieces", []]},
-                "cond": {
-                    "$and": [
-                        {"$lt": ["$$this.at", first]},
-                        {
-                            "$or": [
-                                {"$lt": ["$$this.at", HEAD_BYTES]},
-                                {"$gte": ["$$this.at", growth.kept_from]},
-                            ]
-                        },
-                    ]
-                },
-            }
-        }
+        is_head, is_tail = {"$lt": ["$$this.at", HEAD_BYTES]}, {"$gt": [_END, growth.kept_from]}
+        is_kept = {"$and": [{"$lt": ["$$this.at", first]}, {"$or": [is_head, is_tail]}]}
+        kept = {"$filter": {"input": {"$ifNull": ["$pieces", []]}, "cond": is_kept}}
         new = [{"at": piece.at, "data": piece.data} for piece in growth.pieces]
         fields: Document = {
             "pieces": {"$concatArrays": [kept, {"$literal": new}]},

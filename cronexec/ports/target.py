@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from cronexec.domain.run import Outcome, Output, Run
+from cronexec.domain.transcript import Transcript
 
 
 class OutputSink(Protocol):
@@ -15,10 +16,17 @@ class OutputSink(Protocol):
 
 
 class RunOutput(OutputSink, Protocol):
-    """What a run has printed: head and tail, bounded."""
+    """What a run has printed: head and tail, bounded. `written`: how many bytes that was in all."""
 
-    def output(self) -> Output:
-        """Return what is kept so far."""
+    @property
+    def written(self) -> int: ...
+
+    def excerpt(self) -> Output:
+        """Return the few KB of it that the ledger keeps: all of it, where it is no more than that."""
+        ...
+
+    def transcript(self, since: int = 0) -> Transcript:
+        """Return what is kept of what was printed after a position."""
         ...
 
 

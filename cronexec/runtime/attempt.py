@@ -13,7 +13,7 @@ from datetime import datetime
 from cronexec.domain.job import JobDocument
 from cronexec.domain.run import Outcome, Progress, Run, RunState
 from cronexec.log import Log
-from cronexec.ports import Clock, Execution, Targets
+from cronexec.ports import Clock, Execution, RunOutput, Targets
 from cronexec.runtime.recorder import Recorder
 
 
@@ -53,6 +53,11 @@ class Attempt:
         )
 
     @property
+    def output(self) -> RunOutput:
+        """What it has written so far."""
+        return self._execution.output
+
+    @property
     def kept_until(self) -> "asyncio.Future[None] | None":
         """Resolves when a target that could not be ended has let go of its place."""
         kept: asyncio.Future[None] | None = self._execution.kept_until
@@ -89,7 +94,7 @@ class Attempt:
             self._log.exception("run.target_crashed", run=self.run.id)
             self.outcome = Outcome(state=RunState.FAILED, error=f"{type(error).__name__}: {error}")
         if self.outcome.output is None:
-            self.outcome = replace(self.outcome, output=self._execution.output.output())
+            self.outcome = replace(self.outcome, output=self.output.excerpt())
         if self._timer is not None:
             self._timer.cancel()
 

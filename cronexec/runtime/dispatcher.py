@@ -70,6 +70,7 @@ class Dispatcher:
         self._guard: TermGuard | None = None
         self.most_reserved = MOST_RESERVED
         self.on_refused: Callable[[Run], None] = lambda _: None
+        self.on_ended: Callable[[Attempt], None] = lambda _: None
         self._running: dict[str, Attempt] = {}
         self._starting: dict[str, TermGuard] = {}
         self._wake = Wake()
@@ -336,6 +337,7 @@ class Dispatcher:
     def _ended(self, item: Ready, attempt: Attempt) -> None:
         self._recorder.finish(self._finish_of(attempt))
         del self._running[item.run.id]
+        self.on_ended(attempt)
         if attempt.kept_until is not None and not attempt.kept_until.done():
             attempt.kept_until.add_done_callback(lambda _: self._release_place(item))
         else:

@@ -32,6 +32,7 @@ from cronexec.runtime.observer import Observer
 from cronexec.runtime.pace import Pace
 from cronexec.runtime.recorder import Recorder
 from cronexec.runtime.service import Backoff, Service
+from cronexec.runtime.transcripts import Transcripts
 from cronexec.runtime.watchdog import BEAT_INTERVAL, Watchdog
 from cronexec.settings import Settings
 
@@ -39,6 +40,7 @@ CANCEL_INTERVAL = 1.0
 REPEATABLE_INTERVAL = 0.5
 CUT_OFF = "cut_off"  # why an instance abandons a run that others may repeat: it cannot beat
 FLUSH_TIMEOUT = 10.0
+TRANSCRIPTS_TIMEOUT = 5.0
 KILL_TIMEOUT = 15.0
 
 
@@ -84,6 +86,13 @@ class Instance:
             may_start=self.heart.is_alive,
             log=context.log,
         )
+        self.transcripts = Transcripts(
+            outputs=context.store.outputs,
+            running=lambda: self.dispatcher.running,
+            monotonic=context.clock.monotonic,
+            log=context.log,
+        )
+        self.dispatcher.on_ended = self.transcripts.ended
         self.heartbeats = Heartbeats(context.settings.instance_lost_after.total_seconds())
         self.observer = Observer(context, self.table)
         self.candidate = Candidate(
@@ -119,6 +128,7 @@ class Instance:
             ("observer", self.observer.run),
             ("recorder", self.recorder.run),
             ("dispatcher", self.dispatcher.run),
+            ("transcripts", self.transcripts.run),
             ("cancels", self._watch_cancels),
             ("repeatable", self._end_repeatable),
             ("pulse", self._pulse),
@@ -196,6 +206,8 @@ class Instance:
             left = await self.recorder.flush(FLUSH_TIMEOUT if self.recorder.is_writing else 0.0)
             if left:
                 self._context.log.error("run.outcomes_lost", runs=left)
+            if not left and (unstored := await self.transcripts.flush(TRANSCRIPTS_TIMEOUT)):
+                self._context.log.error("run.output_lost", runs=unstored)
         for service in self._services:
             await service.stop()
         self.watchdog.stop()

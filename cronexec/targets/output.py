@@ -1,23 +1,31 @@
 """What a run prints: the first and the last bytes of it, without secrets.
 
 `BoundedOutput` is bounded whatever a run prints; what is dropped between head and tail is counted. It may be
-written to from any thread (a handler's log does). `RedactingSink` stands before it where secrets were
-resolved: it holds back the end of a chunk that could be the beginning of a secret until the next one tells,
-so a secret is found across chunks and before head and tail are cut.
+written to from any thread (a handler's log does), and read while it grows. `RedactingSink` stands before it
+where secrets were resolved: it holds back the end of a chunk that could be the beginning of a secret until
+the next one tells, so a secret is found across chunks, before head and tail are cut, and before anybody sees
+what a run has printed so far.
 """
 
-import codecs
 import re
 import threading
 
 from cronexec import ports
 from cronexec.domain.run import Output
+from cronexec.domain.transcript import (
+    EXCERPT_BYTES,
+    EXCERPT_HEAD_BYTES,
+    EXCERPT_TAIL_BYTES,
+    HEAD_BYTES,
+    PIECE_BYTES,
+    TAIL_BYTES,
+    Piece,
+    Transcript,
+    bounded_output,
+)
 from cronexec.targets.secrets import REDACTED, spellings
 
-HEAD_BYTES = 16 * 1024
-TAIL_BYTES = 48 * 1024  # the end of what a failed command printed says most
-
-_CONTINUATION = range(0x80, 0xC0)
+_NOTHING = Output()
 
 
 class BoundedOutput:
@@ -26,7 +34,7 @@ class BoundedOutput:
     __slots__ = ("_head", "_head_bytes", "_lock", "_tail", "_tail_bytes", "written")
 
     def __init__(self, *, head_bytes: int = HEAD_BYTES, tail_bytes: int = TAIL_BYTES) -> None:
-        self._head = b""
+        self._head = bytearray()
         self._tail = bytearray()
         self._head_bytes = head_bytes
         self._tail_bytes = tail_bytes
@@ -45,20 +53,36 @@ class BoundedOutput:
             del self._tail[: -self._tail_bytes]
 
     def output(self) -> Output:
-        """Return what is kept so far.
-
-        A character cut in two at the gap is dropped; other bytes that are no UTF-8 become U+FFFD.
-        """
+        """Return what is kept so far, whole."""
         with self._lock:
-            head, tail, written = self._head, bytes(self._tail), self.written
-        if len(head) + len(tail) == written:
-            return Output(head=(head + tail).decode(errors="replace"))
-        head, tail = _without_cut_end(head), _without_cut_beginning(tail)
-        return Output(
-            head=head.decode(errors="replace"),
-            tail=tail.decode(errors="replace"),
-            dropped=written - len(head) - len(tail),
-        )
+            head, tail, written = bytes(self._head), bytes(self._tail), self.written
+        return bounded_output(head, tail, written)
+
+    def excerpt(self) -> Output:
+        """Return the ends of what was written: all of it where that is little."""
+        if not self.written:
+            return _NOTHING
+        if self.written <= EXCERPT_BYTES:
+            return self.output()
+        with self._lock:
+            written, head = self.written, bytes(self._head[:EXCERPT_HEAD_BYTES])
+            end = bytes(self._tail[-EXCERPT_TAIL_BYTES:])
+            if missing := EXCERPT_TAIL_BYTES - len(end):
+                end = bytes(self._head[-missing:]) + end
+        return bounded_output(head, end, written)
+
+    def transcript(self, since: int = 0) -> Transcript:
+        """Return what is kept of what was written after a position."""
+        with self._lock:
+            written, tail_at = self.written, self.written - len(self._tail)
+            head, tail = bytes(self._head[since:]), bytes(self._tail[max(0, since - tail_at) :])
+        pieces = [*_pieces(since, head), *_pieces(max(since, tail_at), tail)]
+        return Transcript(pieces=pieces, written=written)
+
+
+def _pieces(at: int, data: bytes) -> list[Piece]:
+    starts = range(0, len(data), PIECE_BYTES)
+    return [Piece(at=at + start, data=data[start : start + PIECE_BYTES]) for start in starts]
 
 
 class RedactingSink:
@@ -78,35 +102,31 @@ class RedactingSink:
         if not self._spellings:
             self._sink.write(chunk)
             return
-        text = self._pattern.sub(REDACTED.encode(), self._held + chunk)
-        kept = len(text) - self._beginning_of_secret(text)
-        self._held = text[kept:]
-        self._sink.write(text[:kept])
+        self._held = self._pass_on(self._held + chunk)
 
     def close(self) -> None:
-        if self._held:
-            self._sink.write(self._held)
-            self._held = b""
+        held, self._held = self._held, b""
+        if held:
+            self._sink.write(self._pattern.sub(REDACTED.encode(), held))
+
+    def _pass_on(self, text: bytes) -> bytes:
+        """Write what is certain, and return the rest: what may begin a secret, or a longer one."""
+        certain = len(text) - self._beginning_of_secret(text)
+        parts, position = [], 0
+        for found in self._pattern.finditer(text):
+            if found.start() >= certain:
+                break
+            parts += [text[position : found.start()], REDACTED.encode()]
+            position = found.end()
+        kept_from = max(position, certain)
+        self._sink.write(b"".join([*parts, text[position:kept_from]]))
+        return text[kept_from:]
 
     def _beginning_of_secret(self, text: bytes) -> int:
         """Return the length of the longest end of `text` that begins a secret."""
         longest = max(len(spelling) for spelling in self._spellings) - 1
         for length in range(min(longest, len(text)), 0, -1):
             end = text[-length:]
-            if any(spelling.startswith(end) for spelling in self._spellings):
+            if any(len(spelling) > length and spelling.startswith(end) for spelling in self._spellings):
                 return length
         return 0
-
-
-def _without_cut_end(data: bytes) -> bytes:
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    decoder.decode(data)
-    pending, _ = decoder.getstate()
-    return data[: len(data) - len(pending)]
-
-
-def _without_cut_beginning(data: bytes) -> bytes:
-    start = 0
-    while start < min(3, len(data)) and data[start] in _CONTINUATION:
-        start += 1
-    return data[start:]

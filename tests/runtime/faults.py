@@ -15,7 +15,7 @@ PATIENCE = 60.0
 Call = Callable[[], Awaitable[Any]]
 Fault = Callable[[Call], Awaitable[Any]]
 Where = Callable[..., bool]
-PORTS = ("terms", "jobs", "runs", "commands", "instances")
+PORTS = ("terms", "jobs", "runs", "outputs", "commands", "instances")
 
 
 def claims(_term: Term, batch: Batch) -> bool:

@@ -8,17 +8,23 @@ from typing import Any
 from watcher import Watcher
 
 from cronexec.domain.run import Executor, Outcome, Output, RunState
+from cronexec.domain.transcript import Transcript
 from cronexec.ports import Execution, RunOutput
 
 
 class _Nothing:
     """What these runs print."""
 
+    written = 0
+
     def write(self, data: bytes | str) -> None:
         """Keep nothing."""
 
-    def output(self) -> Output:
+    def excerpt(self) -> Output:
         return Output()
+
+    def transcript(self, since: int = 0) -> Transcript:
+        return Transcript(pieces=(), written=since)
 
 
 NOTHING = _Nothing()
