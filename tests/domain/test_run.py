@@ -22,7 +22,7 @@ from cronexec.domain.run import (
     trigger_run_id,
 )
 
-TOKEN = "t1"
+TOKEN = "t1"  # noqa: S105  of a start
 ANNA = Executor(id="i-anna", name="anna", datacenter="east")
 DIAGRAM = {
     "queued": "running cancelled failed",
