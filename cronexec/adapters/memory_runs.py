@@ -47,7 +47,13 @@ class MemoryRunStore:
             if run.state is RunState.QUEUED or (run.state, run.token) == (RunState.RUNNING, token):
                 self._returned[run_id] = token
                 self._runs[run_id] = replace(
-                    run, state=RunState.QUEUED, token=None, executor=None, started_at=None, progress=None
+                    run,
+                    state=RunState.QUEUED,
+                    token=None,
+                    executor=None,
+                    started_at=None,
+                    progress=None,
+                    overrun_at=None,
                 )
 
     async def finish(self, finishes: Sequence[Finish]) -> list[str]:
@@ -60,6 +66,13 @@ class MemoryRunStore:
             run = self._runs.get(run_id)
             if run is not None and (run.state, run.token) == (RunState.RUNNING, token):
                 self._runs[run_id] = replace(run, progress=latest)
+
+    async def overran(self, since: Mapping[tuple[str, str], datetime]) -> None:
+        await self._database.reach()
+        for (run_id, token), at in since.items():
+            run = self._runs.get(run_id)
+            if run is not None and run.token == token:
+                self._runs[run_id] = replace(run, overrun_at=at)
 
     async def cancel_requests(self, executor_id: str) -> list[tuple[str, str]]:
         await self._database.reach()

@@ -48,6 +48,7 @@ OPTIONAL_RUN_FIELDS = (
     "finished_at",
     "cancel_requested_by",
     "not_before",
+    "overrun_at",
 )
 OPTIONAL_OUTCOME_FIELDS = ("reason", "error", "exit_code", "status")
 FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
@@ -156,6 +157,7 @@ def run_from(fields: Mapping[str, Any]) -> Run:
         started_at=fields.get("started_at"),
         finished_at=fields.get("finished_at"),
         progress=progress_from(fields["progress"]) if "progress" in fields else None,
+        overrun_at=fields.get("overrun_at"),
         outcome=outcome_from(fields["outcome"]) if "outcome" in fields else None,
         cancel_requested_by=fields.get("cancel_requested_by"),
         not_before=fields.get("not_before"),

@@ -20,6 +20,7 @@ _CLEARED = (
     "started_at",
     "finished_at",
     "progress",
+    "overrun_at",
     "outcome",
     "returned",
     "undecided",

@@ -60,7 +60,7 @@ class MongoRunStore:
         """See `ports.RunStore.give_back`. No start with `token` moves any of the runs from now on."""
         ours = {"_id": {"$in": list(run_ids)}, "$or": [{"state": QUEUED}, {"state": RUNNING, "token": token}]}
         fields = {"state": QUEUED, "returned": token}
-        forgotten = {"token": "", "executor": "", "started_at": "", "progress": ""}
+        forgotten = {"token": "", "executor": "", "started_at": "", "progress": "", "overrun_at": ""}
         await self._settled()
         with driver_errors():
             await self._runs.update_many(ours, {"$set": fields, "$unset": forgotten})
@@ -77,6 +77,15 @@ class MongoRunStore:
         with driver_errors():
             for part in slices(list(progress.items())):
                 writes = [_progress(run_id, token, latest) for (run_id, token), latest in part]
+                await self._runs.bulk_write(writes, ordered=False)
+
+    async def overran(self, since: Mapping[tuple[str, str], datetime]) -> None:
+        with driver_errors():
+            for part in slices(list(since.items())):
+                writes = [
+                    UpdateOne({"_id": run_id, "token": token}, {"$set": {"overrun_at": at}})
+                    for (run_id, token), at in part
+                ]
                 await self._runs.bulk_write(writes, ordered=False)
 
     async def cancel_requests(self, executor_id: str) -> list[tuple[str, str]]:

@@ -56,6 +56,7 @@ def run_record(run: Run) -> dict[str, Any]:
         "claimed_at": run.claimed_at,
         "started_at": run.started_at,
         "finished_at": run.finished_at,
+        "overrun_at": run.overrun_at,
         "lateness_s": run.lateness_s,
         "duration_s": run.duration_s,
         "progress": progress

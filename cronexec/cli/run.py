@@ -84,7 +84,7 @@ def list_runs(
     rows = [
         (
             displayed_id(each),
-            each.state.value,
+            _state(each),
             each.attempt,
             seconds(each.lateness_s),
             seconds(each.duration_s),
@@ -104,6 +104,11 @@ async def _require_known(session: Session, job: str | None) -> None:
         return
     if not await session.client.runs.list(RunFilter(job=job, limit=1)):
         raise RefusedError("not_found", f"there is no job {job}, and no run of it in the ledger", "job")
+
+
+def _state(run: Run) -> str:
+    """Return a run's state, marked where it takes longer than its job expects."""
+    return f"{run.state.value}, overrun" if run.overrun_at and not run.state.is_final else run.state.value
 
 
 def _remark(run: Run) -> str | None:

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from cronexec.domain.document_schema import publish_schema
+from cronexec.domain.duration import format_duration
 from cronexec.domain.job_state import Blackout, Pause, Skip, SkippedOnce
 from cronexec.domain.json_values import NO_FIELDS, JsonObject, canonical_json
 from cronexec.domain.model import NO_TEXTS, DocumentModel, Length, PositiveLength, TextMap
@@ -134,13 +135,12 @@ class JobDocument(DocumentModel):
     """What a user defines: a schedule, a target and policies.
 
     `timeout` is of an attempt; left out, it is 60 s for `webhook` and `publish`, and none (None) for `shell`
-    and `handler`.
+    and `handler`. `expected`: an attempt that takes longer is reported (`run.overrun`), and goes on.
     """
 
     fields_not_yet: ClassVar[frozenset[str]] = frozenset(
         {
             "after",
-            "expected",
             "gate",
             "gates",
             "isolation",
@@ -168,6 +168,7 @@ class JobDocument(DocumentModel):
         JsonObject, AfterValidator(fill_in), AfterValidator(_refuse_secrets), Field(validate_default=True)
     ] = NO_FIELDS
     timeout: PositiveLength | None = None
+    expected: PositiveLength | None = None
     overlap: Overlap = Overlap.QUEUE
     misfire: Misfire = Misfire()
     retry: Retry | None = None
@@ -189,6 +190,13 @@ class JobDocument(DocumentModel):
         if not _is_surely_short(info):
             _check_size(given)
         return _with_default_timeout(given)
+
+    @model_validator(mode="after")
+    def _check_expected(self) -> Self:
+        if self.expected is not None and self.timeout is not None and self.expected >= self.timeout:
+            lengths = f"expected is {format_duration(self.expected)}, timeout {format_duration(self.timeout)}"
+            raise problems([FieldProblem("expected", f"has to be below timeout: {lengths}")])
+        return self
 
     def to_document(self) -> dict[str, Any]:
         """Return the canonical document: JSON-able, without what is at its default.

@@ -166,7 +166,8 @@ class Run:
     or adopted it. `note`: of a skip, what was said by whoever asked for it (`issued_by`).
     `token`: drawn at each start; an executor's writes name it. `catch_up`: a missed slot that
     the misfire policy runs. `not_before`: a queued run starts no earlier (a retry's delay, jitter).
-    `attempts`: the former ones. `undecided`: abandoned, and a person has to say what becomes of it; until
+    `attempts`: the former ones. `overrun_at`: since then the attempt takes longer
+    than its job's `expected`. `undecided`: abandoned, and a person has to say what becomes of it; until
     then it keeps its place in its job's line.
     """
 
@@ -191,6 +192,7 @@ class Run:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     progress: Progress | None = None
+    overrun_at: datetime | None = None
     outcome: Outcome | None = None
     cancel_requested_by: str | None = None
     not_before: datetime | None = None
@@ -239,6 +241,7 @@ class Run:
             started_at=None,
             finished_at=None,
             progress=None,
+            overrun_at=None,
             outcome=None,
             undecided=False,
         )

@@ -252,6 +252,10 @@ class RunStore(Protocol):
         """Record progress by (run id, token)."""
         ...
 
+    async def overran(self, since: Mapping[tuple[str, str], datetime]) -> None:
+        """Record by (run id, token) since when attempts, running or over, take longer than expected."""
+        ...
+
     async def cancel_requests(self, executor_id: str) -> list[tuple[str, str]]:
         """Return (run id, who asked) of this executor's running runs that somebody asked to cancel."""
         ...

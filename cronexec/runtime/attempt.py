@@ -8,7 +8,7 @@ by itself before it is cancelled keeps its own outcome.
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cronexec.domain.job import JobDocument
 from cronexec.domain.run import Outcome, Progress, Run, RunState
@@ -41,7 +41,7 @@ class Attempt:
         self._log = log
         self.outcome = Outcome(state=RunState.ABANDONED, reason="shutdown")
         self._ending: Outcome | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timers: list[asyncio.TimerHandle] = []
         self._execution = Execution(
             run=run,
             target=document.target,
@@ -74,7 +74,9 @@ class Attempt:
         self._task = task
         if (timeout := self._execution.timeout) is not None:
             outcome = Outcome(state=RunState.TIMED_OUT, error=f"no end within {timeout.total_seconds():g} s")
-            self._timer = asyncio.get_running_loop().call_later(timeout.total_seconds(), self.end, outcome)
+            self._call_after(timeout, self.end, outcome)
+        if (expected := self.document.expected) is not None:
+            self._call_after(expected, self._overrun, expected)
         task.add_done_callback(lambda _: on_end(self))
 
     def end(self, outcome: Outcome) -> None:
@@ -95,8 +97,24 @@ class Attempt:
             self.outcome = Outcome(state=RunState.FAILED, error=f"{type(error).__name__}: {error}")
         if self.outcome.output is None:
             self.outcome = replace(self.outcome, output=self.output.excerpt())
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in self._timers:
+            timer.cancel()
+
+    def _call_after(self, length: timedelta, action: Callable[..., None], *given: object) -> None:
+        timer = asyncio.get_running_loop().call_later(length.total_seconds(), action, *given)
+        self._timers.append(timer)
+
+    def _overrun(self, expected: timedelta) -> None:
+        if self._task.done():
+            return
+        self._log.warning(
+            "run.overrun",
+            run=self.run.id,
+            job=self.run.job,
+            attempt=self.run.attempt,
+            expected_s=expected.total_seconds(),
+        )
+        self._recorder.overran(self.run.id, self.token, self._clock.now())
 
     def _report(self, done: float, total: float | None, message: str) -> None:
         progress = Progress(done=done, total=total, message=message, at=self._clock.now())

@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
 from cronexec.domain.run import Outcome, Progress
 from cronexec.errors import CronexecError, UnwritableError
@@ -34,6 +35,7 @@ class Recorder:
         self._log = log
         self._finishes: deque[Finish] = deque()
         self._progress: dict[tuple[str, str], Progress] = {}
+        self._overran: dict[tuple[str, str], datetime] = {}
         self._wake = Wake()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -58,6 +60,10 @@ class Recorder:
     def progress(self, run_id: str, token: str, progress: Progress) -> None:
         """Take the latest progress of a run; of several within half a second only the last is written."""
         self._progress[run_id, token] = progress
+
+    def overran(self, run_id: str, token: str, at: datetime) -> None:
+        """Take note that an attempt takes longer than expected; it is written with the next progress."""
+        self._overran[run_id, token] = at
 
     async def run(self) -> None:
         """Write outcomes as they come, and progress every half second."""
@@ -158,6 +164,8 @@ class Recorder:
     async def _write_progress(self) -> None:
         while True:
             await asyncio.sleep(PROGRESS_INTERVAL)
+            if self._overran:
+                await self._write_overran()
             if not self._progress:
                 continue
             latest, self._progress = self._progress, {}
@@ -165,3 +173,12 @@ class Recorder:
                 await self._runs.progress(latest)
             except CronexecError as error:
                 self._log.warning("run.progress_not_written", runs=len(latest), error=str(error))
+
+    async def _write_overran(self) -> None:
+        """Write the marks, and keep those that are not written: unlike progress, no later one follows."""
+        marks, self._overran = self._overran, {}
+        try:
+            await self._runs.overran(marks)
+        except CronexecError as error:
+            self._overran = marks | self._overran
+            self._log.warning("run.overrun_not_written", runs=len(marks), error=str(error))
