@@ -5,7 +5,7 @@ the same.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
@@ -67,6 +67,24 @@ def read_positive_length(given: object) -> timedelta:
     return length
 
 
+def read_instant(given: object) -> datetime:
+    """Read an instant, in UTC: ISO 8601 text with an offset, or an aware datetime."""
+    instant: Any = given
+    if isinstance(given, str):
+        try:
+            instant = datetime.fromisoformat(given)
+        except ValueError:
+            instant = None
+    if not isinstance(instant, datetime) or instant.tzinfo is None:
+        raise problem(expected('an instant with its offset, such as "2026-12-24T18:00:00+01:00"', given))
+    return instant.astimezone(UTC)
+
+
+def write_instant(instant: datetime) -> str:
+    """Return an instant as it is written: ISO 8601 in UTC, with `Z`."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def text_map(judge: Callable[[str, str], str | None] | None = None) -> Any:
     """Return the validator of an object of texts. `judge` says what is wrong with an entry, or None."""
 
@@ -112,6 +130,12 @@ _LENGTH_SCHEMA: dict[str, Any] = {
 
 _LENGTH_WRITTEN = (PlainSerializer(format_duration), WithJsonSchema(_LENGTH_SCHEMA))
 Length = Annotated[timedelta, BeforeValidator(read_length), *_LENGTH_WRITTEN]
+Instant = Annotated[
+    datetime,
+    PlainValidator(read_instant),
+    PlainSerializer(write_instant),
+    WithJsonSchema({"type": "string", "examples": ["2026-12-24T18:00:00+01:00"]}),
+]
 PositiveLength = Annotated[timedelta, BeforeValidator(read_positive_length), *_LENGTH_WRITTEN]
 TEXT_MAP_SCHEMA = WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}})
 NO_TEXTS: dict[str, str] = {}
