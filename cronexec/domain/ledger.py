@@ -111,6 +111,7 @@ def _extended(skipped: Verdict | None, verdict: Verdict) -> Verdict:
 
 
 def _entry(job: Job, verdict: Verdict, claiming: Claiming, *, reason: str | None = None) -> Run:
+    not_before = job.schedule.starts_at(verdict.slot, job=job.name) if verdict.skip is None else None
     return Run(
         id=slot_run_id(job.name, verdict.slot),
         job=job.name,
@@ -124,6 +125,7 @@ def _entry(job: Job, verdict: Verdict, claiming: Claiming, *, reason: str | None
         epoch=claiming.epoch,
         catch_up=verdict.catch_up,
         claimed_at=claiming.judged_at,
+        not_before=not_before if not_before is not None and not_before > claiming.until else None,
     )
 
 

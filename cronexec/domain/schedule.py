@@ -62,7 +62,7 @@ class Schedule:
         """Return the canonical document, JSON-able; read again, it makes an equal schedule."""
         bounds = {"start": self._start, "end": self._end}
         exclude = {"exclude": self._exclusions.to_document()} if self._exclusions else {}
-        jitter = {"jitter": format_duration(self._jitter)} if self._jitter else {}
+        jitter = {} if self._jitter is None else {"jitter": format_duration(self._jitter)}
         return (
             self._recurrence.to_document()
             | {key: to_text(instant) for key, instant in bounds.items() if instant is not None}
@@ -105,9 +105,11 @@ class Schedule:
         """Return what excludes `slot`, as people write it ("2026-12-24"); None where it is to run."""
         return None if self._exclusions is None else self._exclusions.find(to_seconds(slot))
 
-    def delay(self, slot: datetime, *, job: str) -> timedelta:
-        """Return how long after `slot` the run of the job called `job` may start: below the jitter."""
-        return draw_delay(self._jitter, job, to_seconds(slot)) if self._jitter else timedelta()
+    def starts_at(self, slot: datetime, *, job: str) -> datetime | None:
+        """Return the instant before which jitter keeps the run of `job` for `slot`; None without jitter."""
+        if self._jitter is None:
+            return None
+        return slot + draw_delay(self._jitter, job, to_seconds(slot))
 
     @property
     def instant(self) -> datetime | None:

@@ -25,7 +25,6 @@ _FIELDS = {
     "every": ("every", "anchor", "timezone", "start", "end", "exclude", "jitter"),
     "at": ("at", "timezone", "jitter"),
 }
-_NOT_BUILT = ("jitter",)
 _REFUSED = {
     ("at", "start"): "at is one instant and takes no start; leave it out.",
     ("at", "end"): "at is one instant and takes no end; leave it out.",
@@ -182,9 +181,7 @@ def _refuse_unknown(kind: str, given: Mapping[str, Any]) -> Iterator[ScheduleErr
     if kind == "every" and "timezone" in given and "exclude" not in given:
         yield ScheduleError("timezone", _NO_TIMEZONE)
     for key in given:
-        if key in _NOT_BUILT:
-            yield ScheduleError(key, f"{key} is not available yet; leave it out.")
-        elif (kind, key) in _REFUSED:
+        if (kind, key) in _REFUSED:
             yield ScheduleError(key, _REFUSED[kind, key])
         elif key not in _FIELDS[kind]:
             hint = did_you_mean(key, _FIELDS[kind]) or f"; it takes {', '.join(_FIELDS[kind])}."
