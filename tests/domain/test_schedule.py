@@ -91,7 +91,11 @@ REFUSED = [
     ({"cron": "0 3 * * *", "exclude": [{"from": "2026-12-24"}]}, "exclude[0]", "do not make an exclusion"),
     ({"cron": "0 3 * * *", "exclude": [{"until": "2026-12-24"}]}, "exclude[0].until", "no field 'until'"),
     ({"cron": "0 3 * * *", "exclude": [{"cron": "* 61 * * *"}]}, "exclude[0].cron", "hour '61'"),
-    ({"cron": "0 3 * * *", "exclude": [{"cron": "H * * * *"}]}, "exclude[0].cron", "H is for a job's own time"),
+    (
+        {"cron": "0 3 * * *", "exclude": [{"cron": "H * * * *"}]},
+        "exclude[0].cron",
+        "H is for a job's own time",
+    ),
     ({"cron": "0 3 * * *", "exclude": [{"calendar": []}]}, "exclude[0].calendar", "takes a list of days"),
     (
         {"cron": "0 3 * * *", "exclude": ["2026-12-24", {"calendar": ["2026-12-24", "2027"]}]},
