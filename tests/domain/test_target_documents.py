@@ -81,3 +81,32 @@ def test_the_headers_of_a_signature_are_ours_where_there_is_a_secret() -> None:
     assert refusals(webhook(headers=headers, secret=["${secret:A}"])) == [
         "target.headers.Webhook-ID: set by cronexec to sign the request; leave it out"
     ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (
+            {"expected": "20m", "timeout": "10m"},
+            "expected: has to be below timeout: expected is 20m, timeout 10m",
+        ),
+        ({"expected": "1m", "timeout": 60}, "expected: has to be below timeout: expected is 1m, timeout 1m"),
+        (
+            {"expected": "2m", "target": {"type": "webhook", "url": "http://host/"}},
+            "expected: has to be below timeout: expected is 2m, timeout 1m",
+        ),
+        (
+            {"expected": 0},
+            'expected: expected a length of time above zero, such as "90s" or "1h30m"; got 0',
+        ),
+    ],
+)
+def test_a_run_is_expected_to_end_before_it_is_ended(fields: dict[str, Any], sentence: str) -> None:
+    assert refusals(document(**fields)) == [sentence]
+
+
+@pytest.mark.parametrize("timeout", [None, "30m"])
+def test_what_is_expected_is_kept(timeout: str | None) -> None:
+    job = JobDocument.parse(document(expected="1200s", timeout=timeout))
+    assert job.to_document()["expected"] == "20m"
+    assert JobDocument.parse(job.to_document()) == job
