@@ -181,7 +181,7 @@ def requeue(runs: dict[str, Run], change: Requeue, epoch: int) -> None:
     if change.token in (None, run.token):
         ended_at = run.finished_at or change.at
         again = run.queued_again(change.outcome, ended_at=ended_at, not_before=None, reason=change.reason)
-        runs[run.id] = replace(again, epoch=epoch, cancel_requested_by=None)
+        runs[run.id] = replace(again, epoch=epoch, claimed_at=change.at, cancel_requested_by=None)
 
 
 def close_range(runs: dict[str, Run], close: CloseRange) -> None:

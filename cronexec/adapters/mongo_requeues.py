@@ -46,7 +46,7 @@ def requeued_by_term(requeue: Requeue, epoch: int) -> UpdateOne:
     where: Document = {"_id": requeue.run_id, "attempt": requeue.attempt, "state": requeue.expected.value}
     if requeue.token is not None:
         where["token"] = requeue.token
-    fields: Document = {"epoch": epoch, "reason": requeue.reason}
+    fields: Document = {"epoch": epoch, "reason": requeue.reason, "claimed_at": requeue.at}
     ended = {"finished_at": {"$ifNull": ["$finished_at", requeue.at]}}
     return UpdateOne(where, _again(requeue.outcome, ended, fields, "not_before", "cancel_requested_by"))
 

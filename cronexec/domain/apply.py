@@ -18,7 +18,9 @@ from cronexec.domain.command import (
     PauseJob,
     PutJob,
     ReleaseBaton,
+    ResolveRun,
     ResumeJob,
+    RetryRun,
     TriggerJob,
     error_reply,
     ok_reply,
@@ -31,11 +33,11 @@ from cronexec.domain.run import (
     Outcome,
     Run,
     RunState,
-    job_of,
     slot_run_id,
     slot_text,
     trigger_run_id,
 )
+from cronexec.domain.run_commands import cancel, resolve, retry
 from cronexec.domain.situation import Effects, Situation
 from cronexec.errors import RefusedError
 
@@ -64,7 +66,11 @@ def _apply(command: Command, situation: Situation) -> Effects:  # noqa: PLR0911 
         case TriggerJob():
             return _trigger(command, situation)
         case CancelRun():
-            return _cancel(command, situation)
+            return cancel(command, situation)
+        case RetryRun():
+            return retry(command, situation)
+        case ResolveRun():
+            return resolve(command, situation)
         case ReleaseBaton():
             return Effects(reply=ok_reply(command.id, {"epoch": situation.epoch}), release=True)
         case _:
@@ -219,24 +225,6 @@ def _trigger(command: TriggerJob, situation: Situation) -> Effects:
     )
 
 
-def _cancel(command: CancelRun, situation: Situation) -> Effects:
-    run = situation.entry(job_of(command.run), command.run)
-    if run is None:
-        raise RefusedError(ErrorCode.NOT_FOUND, f"there is no run {command.run}", "run")
-    who = command.issued_by or "somebody"
-    if run.state is RunState.QUEUED:
-        return Effects(
-            reply=ok_reply(command.id, {"run": run.id, "state": RunState.CANCELLED.value}),
-            settles=(_settle(run, f"cancelled by {who}", situation.at),),
-            cancels={run.id: who},  # it may start meanwhile, and then is not settled but marked
-        )
-    if run.state is RunState.RUNNING:
-        return Effects(
-            reply=ok_reply(command.id, {"run": run.id, "state": "cancel_requested"}), cancels={run.id: who}
-        )
-    raise RefusedError(ErrorCode.ALREADY_SETTLED, f"the run {run.id} is over: it is {run.state.value}", "run")
-
-
 def _existing(name: str, situation: Situation) -> Job:
     job = situation.jobs.get(name)
     if job is None or job.deleted_at is not None:
@@ -282,8 +270,8 @@ def revoke(run: Run, job: Job, at: datetime) -> Settle | None:
     """Return what cancels a queued run that a command would have cancelled had it been queued, else None.
 
     A run may come back unstarted long after its cancellation was asked for, or its job deleted or paused.
-    What was triggered since the pause is wanted; slots are not, and what came due at the pause's own instant
-    was claimed before.
+    What was triggered since the pause is wanted, or tried again by hand; slots are not, and what came due at
+    the pause's own instant was claimed before.
     """
     if run.cancel_requested_by is not None:
         return _settle(run, f"cancelled by {run.cancel_requested_by}", at)
@@ -291,7 +279,9 @@ def revoke(run: Run, job: Job, at: datetime) -> Settle | None:
         return _settle(run, "job_deleted", at)
     if job.paused is None or run.claimed_at is None:
         return None
-    is_wanted = run.cause is Cause.TRIGGER and run.claimed_at >= job.paused.since_at
+    since_at = job.paused.since_at
+    is_wanted = run.claimed_at > since_at if run.attempts else run.claimed_at >= since_at
+    is_wanted = is_wanted and (run.cause is Cause.TRIGGER or bool(run.attempts))
     return None if is_wanted else _settle(run, "job_paused", at)
 
 

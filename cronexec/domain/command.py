@@ -24,7 +24,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from cronexec.domain.command_model import SCHEMA, is_key
 from cronexec.domain.commands_job import DeleteJob, PauseJob, PutJob, ResumeJob
-from cronexec.domain.commands_run import CancelRun, ReleaseBaton
+from cronexec.domain.commands_run import CancelRun, ReleaseBaton, ResolveRun, RetryRun
 from cronexec.domain.commands_trigger import TriggerJob
 from cronexec.domain.document_schema import publish_schema
 from cronexec.domain.job import READ_FROM
@@ -43,7 +43,9 @@ __all__ = [
     "PauseJob",
     "PutJob",
     "ReleaseBaton",
+    "ResolveRun",
     "ResumeJob",
+    "RetryRun",
     "TriggerJob",
     "command_from_fields",
     "command_identity",
@@ -84,7 +86,9 @@ class NewerSchemaError(CronexecError):
         self.command_id = command_id
 
 
-Command = PutJob | DeleteJob | PauseJob | ResumeJob | TriggerJob | CancelRun | ReleaseBaton
+Command = (
+    PutJob | DeleteJob | PauseJob | ResumeJob | TriggerJob | CancelRun | RetryRun | ResolveRun | ReleaseBaton
+)
 
 _COMMAND: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="type")])
 

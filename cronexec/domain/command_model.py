@@ -39,7 +39,7 @@ RunId = Annotated[
 class CommandModel(DocumentModel):
     """What all commands have in common. `id`: drawn by the sender. `issued_by`: who, as the sender says."""
 
-    types_not_yet: ClassVar[frozenset[str]] = frozenset({"run.retry", "gate.put", "gate.delete"})
+    types_not_yet: ClassVar[frozenset[str]] = frozenset({"gate.put", "gate.delete"})
 
     id: Key
     issued_by: Annotated[str, Field(max_length=_MAX_ISSUER)] | None = None

@@ -12,6 +12,21 @@ class CancelRun(CommandModel):
     run: RunId
 
 
+class RetryRun(CommandModel):
+    """Try a run again that has failed, timed out, or was cancelled or abandoned."""
+
+    type: Literal["run.retry"] = "run.retry"
+    run: RunId
+
+
+class ResolveRun(CommandModel):
+    """Say what became of an abandoned run that waits for a person (`abandoned: ask`)."""
+
+    type: Literal["run.resolve"] = "run.resolve"
+    run: RunId
+    state: Literal["abandoned", "succeeded", "failed"] = "abandoned"
+
+
 class ReleaseBaton(CommandModel):
     """Let the holder pass on the baton."""
 

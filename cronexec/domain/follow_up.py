@@ -1,8 +1,8 @@
 """What follows an attempt that has ended: another one, a question to a person, or nothing.
 
 Pure: the policies of the job version that the run executes, the attempt and its outcome decide. Whoever ends
-the attempt asks (its executor; the holder, for one whose instance has vanished) and writes the answer together
-with the outcome.
+the attempt asks (its executor; the holder, for one whose instance has vanished), and writes the answer with
+the outcome.
 """
 
 from datetime import datetime

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cronexec.domain.command import CancelRun, Command, PutJob, TriggerJob
+from cronexec.domain.command import CancelRun, Command, PutJob, ResolveRun, RetryRun, TriggerJob
 from cronexec.domain.job import Job, JobVersion
 from cronexec.domain.ledger import CloseRange, Requeue, Settle
 from cronexec.domain.occupancy import Occupancy
@@ -60,7 +60,7 @@ class Effects:
 def named_runs(command: Command) -> tuple[str, ...]:
     """Return the ids of ledger entries that must be looked up before `command` can be applied."""
     match command:
-        case CancelRun(run=run):
+        case CancelRun(run=run) | RetryRun(run=run) | ResolveRun(run=run):
             return (run,)
         case TriggerJob(name=name, key=key, id=command_id):
             return (trigger_run_id(name, key or command_id),)
