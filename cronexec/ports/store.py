@@ -297,13 +297,17 @@ class EventCount:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceRecord:
-    """What an instance says of itself with each heartbeat. `beat_at` is the database's clock."""
+    """What an instance says of itself with each heartbeat. `beat_at` is the database's clock.
+
+    `since_at`: when it came into its state.
+    """
 
     executor: Executor
     started_at: datetime
     beat_at: datetime
     beat: int = 0
-    state: str = "standby"  # standby | holder | draining | waiting | failed
+    state: str = "standby"  # standby | holder | draining | drained | waiting | failed
+    since_at: datetime | None = None
     running: int = 0
     handlers: Sequence[str] = ()
     allow_shell: bool = False

@@ -50,6 +50,7 @@ class Candidate:
         self._recorder = recorder
         self._heartbeats = heartbeats
         self._stopping = asyncio.Event()
+        self._why_stopped = "stopping"
         self._link: Link | None = None
         self._insertion_due = False
         self.holder: Holder | None = None
@@ -84,11 +85,16 @@ class Candidate:
             self._context.log.warning("candidate.waiting", why=str(problem))
         self.problem = problem
 
-    def stop(self) -> None:
+    def stop(self, reason: str = "stopping") -> None:
         """Hand the baton over, if it is here, and compete no more; `run` returns once that is done."""
+        self._why_stopped = reason
         self._stopping.set()
         if self.holder is not None:
-            self.holder.guard.end("stopping")
+            self.holder.guard.end(reason)
+
+    def resume(self) -> None:
+        """Have `run`, called again, compete as before `stop`."""
+        self._stopping.clear()
 
     def end_term(self, reason: str) -> None:
         """End the term from outside the loop (the watchdog).
@@ -183,7 +189,7 @@ class Candidate:
         )
         self.holder, self._observer.holding = holder, True
         if self._stopping.is_set():
-            holder.guard.end("stopping")
+            holder.guard.end(self._why_stopped)
         try:
             reason = await holder.hold()
         finally:

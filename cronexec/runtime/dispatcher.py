@@ -176,6 +176,11 @@ class Dispatcher:
                     await self._empty.wait()
         return self._empty.is_set()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing runs here, begins or is on its way back."""
+        return self._empty.is_set() and not self._starting
+
     async def abandon_all(self, reason: str, timeout: float) -> None:
         """End everything that runs here, and wait for it at most `timeout` seconds."""
         for run_id in list(self._running):

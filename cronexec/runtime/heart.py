@@ -12,6 +12,7 @@ from dataclasses import replace
 from cronexec.errors import CronexecError
 from cronexec.ports import InstanceRecord
 from cronexec.runtime.context import Context
+from cronexec.runtime.service import Wake
 
 BEATS_PER_LOSS = 12
 DOUBTFUL = 0.75  # of `instance_lost_after`: what others may repeat has to have ended before they may
@@ -27,10 +28,12 @@ class Heart:
         self._lost_after = context.settings.instance_lost_after.total_seconds()
         self._beaten_at: float | None = None
         self._silenced = False
+        self._due = Wake()
         self._record = InstanceRecord(
             executor=context.executor,
             started_at=context.clock.now(),
             beat_at=context.clock.now(),
+            since_at=context.clock.now(),
             handlers=context.targets.handlers(),
             allow_shell=context.settings.allow_shell,
             versions=context.versions,
@@ -46,16 +49,22 @@ class Heart:
         at = self._beaten_at
         return at is not None and self._context.clock.monotonic() - at > self._lost_after * DOUBTFUL
 
+    def beat_soon(self) -> None:
+        """Beat now, not at the next interval: somebody waits to see the state that has changed."""
+        self._due.set()
+
     async def beat(self) -> None:
         """Beat once; raises UnreachableError."""
         started_at = self._context.clock.monotonic()
         await self._context.store.terms.ping()  # measures the clock
         offset_ms = self._context.clock.offset.total_seconds() * 1000
+        state, now = self._state(), self._context.clock.now()
         self._record = replace(
             self._record,
             beat=self._record.beat + 1,
-            beat_at=self._context.clock.now(),
-            state=self._state(),
+            beat_at=now,
+            state=state,
+            since_at=self._record.since_at if state == self._record.state else now,
             running=self._running(),
             handlers=self._context.targets.handlers(),
             clock_offset_ms=round(offset_ms, 1),
@@ -86,7 +95,7 @@ class Heart:
                 self._context.log.warning("instance.beat_failed", error=str(error))
                 await asyncio.sleep(min(interval, 1.0))
             else:
-                await asyncio.sleep(interval)
+                await self._due.wait(interval)
 
     async def leave(self) -> None:
         """Take the record away: this instance has nothing running any more."""

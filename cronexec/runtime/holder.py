@@ -41,7 +41,7 @@ from cronexec.runtime.scheduler import Scheduler
 from cronexec.runtime.service import Breather, Service, Wake
 from cronexec.runtime.stranded import Stranded
 
-CLEAN_ENDS = ("stopping", "released")
+CLEAN_ENDS = ("stopping", "draining", "released")
 LAST_TICK_TIMEOUT = 1.0
 KEEP_ALIVE_INTERVAL = 1.0
 

@@ -24,7 +24,9 @@ from cronexec.errors import CronexecError, UnreachableError
 from cronexec.runtime.candidate import Candidate
 from cronexec.runtime.closer import Closer
 from cronexec.runtime.context import Context
+from cronexec.runtime.control import ControlListener
 from cronexec.runtime.dispatcher import Dispatcher
+from cronexec.runtime.drain import Drain
 from cronexec.runtime.heart import Heart
 from cronexec.runtime.heartbeats import Heartbeats
 from cronexec.runtime.jobs import JobTable
@@ -109,6 +111,14 @@ class Instance:
             monotonic=context.clock.monotonic,
             log=context.log,
         )
+        self.drain = Drain(
+            withdraw=self._withdraw,
+            compete=self._compete,
+            dispatcher=self.dispatcher,
+            recorder=self.recorder,
+            heart=self.heart,
+            log=context.log,
+        )
         self._draining = False
         self._crashed: str | None = None
         self._competing: Service | None = None
@@ -132,6 +142,7 @@ class Instance:
             ("cancels", self._watch_cancels),
             ("repeatable", self._end_repeatable),
             ("pulse", self._pulse),
+            ("control", ControlListener(self._context, self.drain).run),
         ]
         if self._context.management is not None:
             closer = Closer(self._context, self._context.management, self._stands_by)
@@ -140,9 +151,24 @@ class Instance:
         self.watchdog.start()
         for service in self._services:
             service.start(self._fail)
-        if self._context.settings.candidate and not self._draining:
+        self._compete()
+
+    def _compete(self) -> None:
+        """Begin to compete, where this instance is to."""
+        if self._competes and self._crashed is None:
+            self.candidate.resume()
             self._competing = Service("candidate", self.candidate.run, self._context.log)
             self._competing.start(self._fail)
+
+    @property
+    def _competes(self) -> bool:
+        return self._context.settings.candidate and not self._draining and not self.drain.is_on
+
+    async def _withdraw(self, reason: str) -> None:
+        """Hand over, and compete no more."""
+        self.candidate.stop(reason)
+        if self._competing is not None:
+            await self._competing.wait()
 
     def _fail(self, problem: str) -> None:
         """Leave the baton to the others: half alive, this one would hold and record nothing, say.
@@ -185,9 +211,8 @@ class Instance:
         Returns whether nothing was cut off.
         """
         self._draining = True
-        self.candidate.stop()
-        if self._competing is not None:
-            await self._competing.wait()
+        await self._withdraw("stopping")
+        await self.drain.stop()
         finished = await self.dispatcher.drain(grace)
         if not finished:
             self._context.log.error("run.abandoned", runs=list(self.dispatcher.running), reason="shutdown")
@@ -246,14 +271,15 @@ class Instance:
         problem = self.candidate.problem
         if isinstance(problem, UnreachableError) and problem.service == "broker":
             return str(problem)
-        competes = self._context.settings.candidate and not self._draining
-        return "ok" if self.candidate.is_linked or not competes else "connecting"
+        return "ok" if self.candidate.is_linked or not self._competes else "connecting"
 
     def _state(self) -> str:
         if self._draining:
             return "draining"
         if self._crashed is not None:
             return "failed"
+        if self.drain.is_on:
+            return self.drain.state
         holder = self.candidate.holder
         if holder is not None and holder.committed_term is not None:
             return "holder"
@@ -261,7 +287,7 @@ class Instance:
         return "standby" if self.candidate.is_linked or not competes else "waiting"
 
     def _stands_by(self) -> bool:
-        return self.candidate.is_linked and self.candidate.holder is None and not self._draining
+        return self.candidate.is_linked and self.candidate.holder is None and self._competes
 
     async def _pulse(self) -> None:
         """Tell the watchdog that the loop turns."""
