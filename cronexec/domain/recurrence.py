@@ -10,7 +10,10 @@ from cronexec.domain.zone import DEFAULT_RULE, DstRule, Zone
 
 
 class Recurrence(Protocol):
-    """What every kind of schedule can do."""
+    """What every kind of schedule can do. `timezone`: of its wall clock."""
+
+    @property
+    def timezone(self) -> str: ...
 
     def next_after(self, instant: int) -> int | None: ...
 
@@ -87,6 +90,10 @@ class At:
     """One instant."""
 
     at: int
+
+    @property
+    def timezone(self) -> str:
+        return "UTC"
 
     def next_after(self, instant: int) -> int | None:
         return self.at if instant < self.at else None

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self
 
+from cronexec.domain.clock_change import ChangedSlot, find_clock_change
 from cronexec.domain.duration import format_duration
 from cronexec.domain.exclusion import Exclusions
 from cronexec.domain.instants import to_datetime, to_seconds, to_text
 from cronexec.domain.jitter import draw_delay
-from cronexec.domain.recurrence import At, Recurrence
+from cronexec.domain.recurrence import At, Cron, Recurrence
 from cronexec.domain.schedule_error import ScheduleError
 from cronexec.domain.schedule_reader import read_schedule
 from cronexec.domain.zone import EARLIEST, LATEST
@@ -110,6 +111,16 @@ class Schedule:
         if self._jitter is None:
             return None
         return slot + draw_delay(self._jitter, job, to_seconds(slot))
+
+    def clock_change(self, slot: datetime) -> ChangedSlot | None:
+        """Return what a change of the clocks did to `slot`; None on all other nights."""
+        recurrence = self._recurrence
+        return find_clock_change(recurrence, to_seconds(slot)) if isinstance(recurrence, Cron) else None
+
+    @property
+    def timezone(self) -> str:
+        """The time zone of its wall clock; UTC where it has none."""
+        return self._recurrence.timezone
 
     @property
     def instant(self) -> datetime | None:
