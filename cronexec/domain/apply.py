@@ -8,9 +8,10 @@ trigger's run is `JOB#KEY`, with the command's id where no key is given.
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, assert_never
+from typing import assert_never
 
 from cronexec.domain.command import (
+    BlackoutJob,
     CancelRun,
     Command,
     DeleteJob,
@@ -21,20 +22,28 @@ from cronexec.domain.command import (
     ResolveRun,
     ResumeJob,
     RetryRun,
+    SkipSlots,
     TriggerJob,
+    UnblackoutJob,
     error_reply,
     ok_reply,
 )
-from cronexec.domain.job import Job, JobVersion, Overlap, Pause
-from cronexec.domain.ledger import Claiming, CloseRange, Settle, claim, pause_entry
+from cronexec.domain.controls import (
+    cancellations,
+    closes,
+    control,
+    exceptions_to_come,
+    job_reply,
+    with_pause,
+)
+from cronexec.domain.job import Job, JobVersion, Overlap
+from cronexec.domain.ledger import Claiming, claim
 from cronexec.domain.plan import Due
 from cronexec.domain.run import (
     Cause,
-    Outcome,
     Run,
     RunState,
     slot_run_id,
-    slot_text,
     trigger_run_id,
 )
 from cronexec.domain.run_commands import cancel, resolve, retry
@@ -59,10 +68,8 @@ def _apply(command: Command, situation: Situation) -> Effects:  # noqa: PLR0911 
             return _put(command, situation)
         case DeleteJob():
             return _delete(command, situation)
-        case PauseJob():
-            return _pause(command, situation)
-        case ResumeJob():
-            return _resume(command, situation)
+        case PauseJob() | ResumeJob() | SkipSlots() | BlackoutJob() | UnblackoutJob():
+            return control(command, situation)
         case TriggerJob():
             return _trigger(command, situation)
         case CancelRun():
@@ -84,6 +91,7 @@ def _put(command: PutJob, situation: Situation) -> Effects:
     _check_version(command.if_version, old, document.name)
     if old is not None and old.document.to_json() == document.to_json():
         return _put_again(command, old, situation)
+    lasting = old.paused_at(situation.at) if old is not None else None
     job = Job(
         document=document,
         version=known.version + 1 if known else FIRST_VERSION,
@@ -92,26 +100,26 @@ def _put(command: PutJob, situation: Situation) -> Effects:
         updated_at=situation.at,
         issued_by=command.issued_by,
         declared=command.declared,
+        **(exceptions_to_come(old, situation.at) if old is not None else {}),
     )
     opened = _version(job)
     closed = (_version(old, to_at=situation.at),) if old else ()
-    if old is not None and old.paused is not None:  # pausing is state, not definition
-        since_at, issued_by = old.paused.since_at, old.paused.issued_by
-        job, entries = _with_pause(job, issued_by, since_at, situation, after=job.from_at)
+    if lasting is not None:  # pausing is state, not definition
+        job, entries = with_pause(job, lasting, situation, after=job.from_at)
     else:
         entries = _decided_now(job, situation)
     return Effects(
-        reply=_job_reply(command, job, situation, changed=True, created=old is None),
+        reply=job_reply(command, job, situation, changed=True, told={"created": old is None}),
         job=job,
         versions=(*closed, opened),
         entries=entries,
-        closes=_closes(old, situation.at) if old else (),
+        closes=closes(old, situation.at) if old else (),
     )
 
 
 def _put_again(command: PutJob, old: Job, situation: Situation) -> Effects:
     """Leave the job as it is: an equal document is no new version, only known to be declared in code now."""
-    reply = _job_reply(command, old, situation, changed=False, created=False)
+    reply = job_reply(command, old, situation, changed=False, told={"created": False})
     if old.declared or not command.declared:
         return Effects(reply=reply)
     return Effects(reply=reply, job=replace(old, declared=True, revision=situation.revision + 1))
@@ -137,12 +145,14 @@ def _decided_now(job: Job, situation: Situation) -> tuple[Run, ...]:
 
 
 def _delete(command: DeleteJob, situation: Situation) -> Effects:
-    old = _existing(command.name, situation)
+    old = situation.existing(command.name)
     _check_version(command.if_version, old, command.name)
     job = replace(
         old,
         revision=situation.revision + 1,
         paused=None,
+        skip_next=(),
+        blackouts=(),
         deleted_at=situation.at,
         updated_at=situation.at,
         issued_by=command.issued_by,
@@ -151,54 +161,13 @@ def _delete(command: DeleteJob, situation: Situation) -> Effects:
         reply=ok_reply(command.id, {"name": job.name, "version": job.version, "deleted": True}),
         job=job,
         versions=(_version(old, to_at=situation.at),),
-        settles=_cancelled(old.name, "job_deleted", situation),
-        closes=_closes(old, situation.at),
-    )
-
-
-def _pause(command: PauseJob, situation: Situation) -> Effects:
-    old = _existing(command.name, situation)
-    if old.paused is not None:
-        return Effects(reply=_job_reply(command, old, situation, changed=False))
-    job = replace(old, revision=situation.revision + 1, updated_at=situation.at)
-    job, entries = _with_pause(job, command.issued_by, situation.at, situation, after=situation.at)
-    return Effects(
-        reply=_job_reply(command, job, situation, changed=True),
-        job=job,
-        entries=entries,
-        settles=_cancelled(job.name, "job_paused", situation),
-    )
-
-
-def _with_pause(
-    job: Job,
-    issued_by: str | None,
-    since_at: datetime,
-    situation: Situation,
-    *,
-    after: datetime,
-) -> tuple[Job, tuple[Run, ...]]:
-    """Return the job paused, and the open range that covers its slots after `after`."""
-    first = job.schedule.next_after(after)
-    entry = pause_entry(job, first, epoch=situation.epoch, at=situation.at) if first else None
-    pause = Pause(since_at=since_at, issued_by=issued_by, range_id=entry.id if entry else "")
-    return replace(job, paused=pause), (entry,) if entry else ()
-
-
-def _resume(command: ResumeJob, situation: Situation) -> Effects:
-    old = _existing(command.name, situation)
-    if old.paused is None:
-        return Effects(reply=_job_reply(command, old, situation, changed=False))
-    job = replace(old, revision=situation.revision + 1, updated_at=situation.at, paused=None)
-    return Effects(
-        reply=_job_reply(command, job, situation, changed=True),
-        job=job,
-        closes=_closes(old, situation.at),
+        settles=cancellations(old.name, "job_deleted", situation),
+        closes=closes(old, situation.at),
     )
 
 
 def _trigger(command: TriggerJob, situation: Situation) -> Effects:
-    job = _existing(command.name, situation)
+    job = situation.existing(command.name)
     run_id = trigger_run_id(job.name, command.key or command.id)
     if (there := situation.entry(job.name, run_id)) is not None:
         return Effects(
@@ -225,13 +194,6 @@ def _trigger(command: TriggerJob, situation: Situation) -> Effects:
     )
 
 
-def _existing(name: str, situation: Situation) -> Job:
-    job = situation.jobs.get(name)
-    if job is None or job.deleted_at is not None:
-        raise RefusedError(ErrorCode.NOT_FOUND, f"there is no job {name}", "name")
-    return job
-
-
 def _check_version(expected: int | None, job: Job | None, name: str) -> None:
     """Compare-and-set: `if_version` must be the job's version; 0 means that there is no such job."""
     current = job.version if job else 0
@@ -251,53 +213,3 @@ def _version(job: Job, to_at: datetime | None = None) -> JobVersion:
         to_at=to_at,
         issued_by=job.issued_by,
     )
-
-
-def _closes(job: Job, at: datetime) -> tuple[CloseRange, ...]:
-    return (CloseRange(run_id=job.paused.range_id, until=at),) if job.paused and job.paused.range_id else ()
-
-
-def _cancelled(name: str, reason: str, situation: Situation) -> tuple[Settle, ...]:
-    """Cancel the job's queued runs; those that started meanwhile do not match, and go on.
-
-    One that is known to run elsewhere keeps its place: its end, not this command, lets the next run start.
-    """
-    queued = (run for run in situation.unsettled(name) if run.state is RunState.QUEUED)
-    return tuple(_settle(run, reason, situation.at) for run in queued)
-
-
-def revoke(run: Run, job: Job, at: datetime) -> Settle | None:
-    """Return what cancels a queued run that a command would have cancelled had it been queued, else None.
-
-    A run may come back unstarted long after its cancellation was asked for, or its job deleted or paused.
-    What was triggered since the pause is wanted, or tried again by hand; slots are not, and what came due at
-    the pause's own instant was claimed before.
-    """
-    if run.cancel_requested_by is not None:
-        return _settle(run, f"cancelled by {run.cancel_requested_by}", at)
-    if job.deleted_at is not None:
-        return _settle(run, "job_deleted", at)
-    if job.paused is None or run.claimed_at is None:
-        return None
-    since_at = job.paused.since_at
-    is_wanted = run.claimed_at > since_at if run.attempts else run.claimed_at >= since_at
-    is_wanted = is_wanted and (run.cause is Cause.TRIGGER or bool(run.attempts))
-    return None if is_wanted else _settle(run, "job_paused", at)
-
-
-def _settle(run: Run, reason: str, at: datetime) -> Settle:
-    outcome = Outcome(state=RunState.CANCELLED, reason=reason)
-    return Settle(run_id=run.id, attempt=run.attempt, expected=RunState.QUEUED, outcome=outcome, at=at)
-
-
-def _job_reply(
-    command: Command, job: Job, situation: Situation, *, changed: bool, created: bool | None = None
-) -> dict[str, Any]:
-    result = {
-        "name": job.name,
-        "version": job.version,
-        "changed": changed,
-        "paused": job.paused is not None,
-    } | ({} if created is None else {"created": created})
-    following = None if job.paused else job.schedule.next_after(situation.at)
-    return ok_reply(command.id, result | {"next": slot_text(following) if following else None})

@@ -23,7 +23,15 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from cronexec.domain.command_model import SCHEMA, is_key
-from cronexec.domain.commands_job import DeleteJob, PauseJob, PutJob, ResumeJob
+from cronexec.domain.commands_job import (
+    BlackoutJob,
+    DeleteJob,
+    PauseJob,
+    PutJob,
+    ResumeJob,
+    SkipSlots,
+    UnblackoutJob,
+)
 from cronexec.domain.commands_run import CancelRun, ReleaseBaton, ResolveRun, RetryRun
 from cronexec.domain.commands_trigger import TriggerJob
 from cronexec.domain.document_schema import publish_schema
@@ -35,6 +43,7 @@ from cronexec.errors import CronexecError, FieldProblem, InvalidDocumentError
 __all__ = [
     "MAX_BODY_BYTES",
     "SCHEMA",
+    "BlackoutJob",
     "CancelRun",
     "Command",
     "DeleteJob",
@@ -45,8 +54,10 @@ __all__ = [
     "ReleaseBaton",
     "ResolveRun",
     "ResumeJob",
+    "SkipSlots",
     "RetryRun",
     "TriggerJob",
+    "UnblackoutJob",
     "command_from_fields",
     "command_identity",
     "command_schema",
@@ -87,7 +98,18 @@ class NewerSchemaError(CronexecError):
 
 
 Command = (
-    PutJob | DeleteJob | PauseJob | ResumeJob | TriggerJob | CancelRun | RetryRun | ResolveRun | ReleaseBaton
+    PutJob
+    | DeleteJob
+    | PauseJob
+    | ResumeJob
+    | SkipSlots
+    | BlackoutJob
+    | UnblackoutJob
+    | TriggerJob
+    | CancelRun
+    | RetryRun
+    | ResolveRun
+    | ReleaseBaton
 )
 
 _COMMAND: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="type")])

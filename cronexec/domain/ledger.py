@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cronexec.domain.job import Job
+from cronexec.domain.job_state import Skip
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.plan import Due
 from cronexec.domain.policy import Verdict, judge
@@ -129,9 +130,12 @@ def _entry(job: Job, verdict: Verdict, claiming: Claiming, *, reason: str | None
     )
 
 
-def pause_entry(job: Job, first: datetime, *, epoch: int, at: datetime) -> Run:
-    """Return the open range that accounts for the slots of a paused job from `first` until a `CloseRange`.
+def pause_entry(
+    job: Job, first: datetime, *, epoch: int, at: datetime, why: Skip, until: datetime | None = None
+) -> Run:
+    """Return the range that accounts for the slots of a paused job from `first` to `until`.
 
+    Without `until` it is open, and a `CloseRange` ends it; which may shorten the other kind, too.
     Its id carries the job's revision: a job may be paused, resumed and paused again before the same slot.
     """
     return Run(
@@ -139,9 +143,12 @@ def pause_entry(job: Job, first: datetime, *, epoch: int, at: datetime) -> Run:
         job=job.name,
         version=job.version,
         slot=first,
-        open_ended=True,
+        until=until,
+        open_ended=until is None,
         state=RunState.SKIPPED,
-        reason=SkipReason.PAUSED.value,
+        reason=why.reason.value,
+        note=why.note,
+        issued_by=why.issued_by,
         epoch=epoch,
         claimed_at=at,
     )

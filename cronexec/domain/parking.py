@@ -18,9 +18,9 @@ PARKED_BY = "cronexec"
 def park(job: Job, first: datetime, *, why: str, revision: int, epoch: int, at: datetime) -> tuple[Job, Run]:
     """Return the job paused, and the open range that covers its slots from `first` (a slot) on."""
     job = replace(job, revision=revision, updated_at=at)
-    entry = pause_entry(job, first, epoch=epoch, at=at)
-    pause = Pause(since_at=at, issued_by=PARKED_BY, range_id=entry.id, reason=why)
-    return replace(job, paused=pause), entry
+    pause = Pause(since_at=at, issued_by=PARKED_BY, range_id="", reason=why)
+    entry = pause_entry(job, first, epoch=epoch, at=at, why=pause.skip())
+    return replace(job, paused=replace(pause, range_id=entry.id)), entry
 
 
 def without_range(job: Job) -> Job:

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cronexec.domain.command import CancelRun, Command, PutJob, ResolveRun, RetryRun, TriggerJob
+from cronexec.domain.command import CancelRun, Command, ErrorCode, PutJob, ResolveRun, RetryRun, TriggerJob
 from cronexec.domain.job import Job, JobVersion
 from cronexec.domain.ledger import CloseRange, Requeue, Settle
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.run import Run, RunState, slot_run_id, trigger_run_id
+
+from cronexec.errors import RefusedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,13 @@ class Situation:
         """Return the job's entry with this id, written or about to be."""
         about_to_be = (entry for entry in self.claimed.get(job, ()) if entry.id == run_id)
         return self.runs.get(run_id) or next(about_to_be, None)
+
+    def existing(self, name: str) -> Job:
+        """Return the job; raises RefusedError where there is none."""
+        job = self.jobs.get(name)
+        if job is None or job.deleted_at is not None:
+            raise RefusedError(ErrorCode.NOT_FOUND, f"there is no job {name}", "name")
+        return job
 
     def unsettled(self, job: str) -> tuple[Run, ...]:
         queued = (entry for entry in self.claimed.get(job, ()) if entry.state is RunState.QUEUED)

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 
-from cronexec.domain.apply import revoke
+from cronexec.domain.controls import revoke
 from cronexec.domain.job import JobDocument
 from cronexec.domain.ledger import Settle
 from cronexec.domain.occupancy import Occupancy
