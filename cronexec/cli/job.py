@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, NoReturn
-from zoneinfo import ZoneInfo
+from datetime import datetime
+from typing import Any
 
 import click
 import yaml
 
 from cronexec.cli.documents import CrontabOptions, crontab_options, read_files
-from cronexec.cli.failure import REFUSED, USAGE, Failure
+from cronexec.cli.failure import REFUSED
 from cronexec.cli.job_control import delete, pause, resume, trigger
+from cronexec.cli.job_found import find_job, miss_job
+from cronexec.cli.job_next import next_slots
 from cronexec.cli.job_put import Putting
 from cronexec.cli.namespaces import create_option, require_served, run_sending
 from cronexec.cli.output import (
@@ -26,8 +27,6 @@ from cronexec.cli.output import (
 from cronexec.cli.records import job_record, next_slot, target_line
 from cronexec.cli.session import Session, run_session, wait_option
 from cronexec.domain.job import Job, JobVersion
-from cronexec.domain.schedule import Schedule, ScheduleError
-from cronexec.errors import RefusedError
 
 
 @examples(
@@ -90,7 +89,7 @@ def show(ctx: click.Context, name: str, history: bool, as_json: bool) -> None:
     if history:
         _show_history(ctx, name, as_json)
         return
-    found, now = run_session(ctx, lambda session: _find(session, name))
+    found, now = run_session(ctx, lambda session: find_job(session, name))
     if as_json:
         print_json(job_record(found, now))
         return
@@ -110,7 +109,7 @@ def show(ctx: click.Context, name: str, history: bool, as_json: bool) -> None:
 
 def _show_history(ctx: click.Context, name: str, as_json: bool) -> None:
     async def work(session: Session) -> Sequence[JobVersion]:
-        return await session.client.jobs.versions(name) or await _miss(session, name)
+        return await session.client.jobs.versions(name) or await miss_job(session, name)
 
     versions = run_session(ctx, work)
     records: list[dict[str, Any]] = [
@@ -137,18 +136,6 @@ def _show_history(ctx: click.Context, name: str, as_json: bool) -> None:
 def document_text(document: Mapping[str, Any]) -> str:
     """Return a job document as YAML."""
     return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=110)
-
-
-async def _find(session: Session, name: str) -> tuple[Job, datetime]:
-    found, now = await asyncio.gather(session.client.jobs.get(name), session.store.terms.ping())
-    if found is None:
-        await _miss(session, name)
-    return found, now
-
-
-async def _miss(session: Session, name: str) -> NoReturn:
-    await require_served(session)
-    raise RefusedError("not_found", f"there is no job {name}", "name")
 
 
 @examples(
@@ -229,60 +216,5 @@ def validate(ctx: click.Context, /, *, files: Sequence[str], as_json: bool, **cr
         click.echo(f"{each.name}: valid; {each.schedule.describe()}")
 
 
-@examples(
-    "cronexec job next close-league",
-    'cronexec job next --cron "0 3 * * *" --timezone Europe/Amsterdam -n 3',
-)
-@job.command("next", short_help="Show the next slots of a job or of a cron expression.")
-@click.argument("name", required=False)
-@click.option("--cron", metavar="EXPRESSION", help="A cron expression instead of a job.")
-@click.option("--timezone", default="UTC", show_default=True, help="Of the expression.")
-@click.option("-n", "--count", type=click.IntRange(1, 10_000), default=5, show_default=True, help="How many.")
-@json_option
-@click.pass_context
-def next_slots(
-    ctx: click.Context, /, *, name: str | None, cron: str | None, timezone: str, count: int, as_json: bool
-) -> None:
-    """Show the next slots of a job, or of a cron expression (without a server)."""
-    if (name is None) == (cron is None):
-        raise click.UsageError("give the name of a job or --cron EXPRESSION")
-    if cron is not None:
-        now, paused = datetime.now(UTC), False
-        schedule = _schedule_of(ctx, cron, timezone)
-    else:
-        found, now = run_session(ctx, lambda session: _find(session, name or ""))
-        schedule, timezone = found.schedule, str(found.schedule.to_document().get("timezone", "UTC"))
-        now, paused = max(now, found.from_at), found.paused is not None
-    slots = _first(schedule, now, count)
-    if as_json:
-        print_json({"name": name, "schedule": schedule.to_document(), "paused": paused, "slots": slots})
-        return
-    if paused:
-        click.echo(f"{name} is paused: these slots are skipped until it is resumed", err=True)
-    zone = ZoneInfo(timezone)
-    rows = [(people(slot), slot.astimezone(zone).strftime("%a %Y-%m-%d %H:%M:%S %Z")) for slot in slots]
-    print_table(("SLOT", timezone), rows, empty="No more slots.")
-
-
-def _schedule_of(ctx: click.Context, cron: str, timezone: str) -> Schedule:
-    try:
-        return Schedule.from_document({"cron": cron, "timezone": timezone}, name="")
-    except ScheduleError as error:
-        found = [{"field": each.field, "message": str(each)} for each in (error, *error.others)]
-        text = "; ".join(f"--{each['field']}: {each['message'].removesuffix('.')}" for each in found)
-        failure = Failure(text, USAGE, {"message": text, "code": "invalid", "problems": found})
-        failure.as_json = bool(ctx.meta.get("json"))
-        raise failure from None
-
-
-def _first(schedule: Schedule, after: datetime, count: int) -> list[datetime]:
-    slots: list[datetime] = []
-    slot = schedule.next_after(after)
-    while slot is not None and len(slots) < count:
-        slots.append(slot)
-        slot = schedule.next_after(slot)
-    return slots
-
-
-for command in (delete, pause, resume, trigger):
+for command in (delete, next_slots, pause, resume, trigger):
     job.add_command(command)
