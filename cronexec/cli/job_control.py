@@ -2,15 +2,21 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import click
 
 from cronexec.cli.failure import failure_of
 from cronexec.cli.namespaces import run_sending
-from cronexec.cli.output import examples, json_option, print_json, stop
+from cronexec.cli.output import Length, examples, json_option, print_json, stop
+from cronexec.cli.run_watch import end_watch
 from cronexec.cli.session import Session, wait_option
+from cronexec.cli.watch_view import new_view, show_run
+from cronexec.client import DEFAULT_WAIT
+from cronexec.domain.run import Run
 from cronexec.errors import CronexecError
 
 names_argument = click.argument("names", metavar="NAME...", nargs=-1, required=True)
@@ -106,9 +112,28 @@ def _for_each(
     stop(ctx, max(codes))
 
 
+class Waiting(click.ParamType[float]):
+    """How many seconds to wait for an answer; `END`, where no number is given: for the end of the run."""
+
+    name = "waiting"
+    END = math.inf
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            length = float(value)
+        except ValueError:
+            self.fail(
+                f"{value!r} is no number of seconds; write a lone --wait behind the job's name", param, ctx
+            )
+        if not length > 0:
+            self.fail(f"{value} is not in the range x>0.", param, ctx)
+        return length
+
+
 @examples(
     "cronexec job trigger close-league --param league=8",
     "cronexec job trigger close-league --params '{\"league\": 8}' --key 2026-w52",
+    "cronexec job trigger close-league --wait --timeout 10m",
 )
 @click.command(short_help="Run a job now.")
 @click.argument("name")
@@ -121,7 +146,19 @@ def _for_each(
 )
 @click.option("--params", metavar="JSON", help="Parameters, as an object.")
 @click.option("--key", help="Makes it happen once: a second trigger with this key is the same run.")
-@wait_option
+@click.option(
+    "--wait",
+    type=Waiting(),
+    is_flag=False,
+    flag_value=Waiting.END,
+    default=DEFAULT_WAIT,
+    metavar="[SECONDS]",
+    help="Alone: until the run is over, and show it. With a number: how long to wait for the holder's answer "
+    f"(else {DEFAULT_WAIT:g} s).",
+)
+@click.option(
+    "--timeout", type=Length(), help="With --wait: no longer than this; the run goes on (exit code 3)."
+)
 @json_option
 @click.pass_context
 def trigger(
@@ -133,14 +170,24 @@ def trigger(
     params: str | None,
     key: str | None,
     wait: float,
+    timeout: timedelta | None,
     as_json: bool,
 ) -> None:
-    """Run a job now, besides its schedule."""
-    given = _read_params(pairs, params)
-    result = run_sending(
-        ctx, lambda session: session.client.jobs.trigger(name, params=given, key=key), wait=wait
-    )
-    if as_json:
+    """Run a job now, besides its schedule. With --wait alone, exits 1 unless the run succeeds."""
+    given, to_the_end = _read_params(pairs, params), wait == Waiting.END
+    if timeout is not None and not to_the_end:
+        raise click.UsageError("--timeout is for --wait without a number, which waits for the end of the run")
+
+    async def work(session: Session) -> tuple[Mapping[str, Any], Run | None]:
+        result = await session.client.jobs.trigger(name, params=given, key=key)
+        if not to_the_end:
+            return result, None
+        return result, await show_run(session, result["run"], new_view(as_json=as_json), timeout)
+
+    result, run = run_sending(ctx, work, wait=DEFAULT_WAIT if to_the_end else wait)
+    if to_the_end:
+        end_watch(ctx, result["run"], run, timeout, as_json=as_json)
+    elif as_json:
         print_json(result)
     else:
         click.echo(f"{result['run']}: {result['state'] if result['created'] else 'was triggered already'}")

@@ -16,9 +16,10 @@ NOUNS = {
     "dev": ("cronexec.cli.dev:dev", "Run everything on this machine: private servers and several instances."),
     "serve": ("cronexec.cli.serve:serve", "Run one instance in the foreground."),
     "job": ("cronexec.cli.job:job", "List, show, put, delete, pause, resume, trigger and validate jobs."),
-    "run": ("cronexec.cli.run:run", "List, show and cancel runs, and print what they wrote."),
+    "run": ("cronexec.cli.run:run", "List, show, watch and cancel runs, and print what they wrote."),
     "ledger": ("cronexec.cli.ledger:ledger", "Verify that every due slot was run or skipped, exactly once."),
     "baton": ("cronexec.cli.baton:baton", "Show who holds the baton; insert one; have it handed on."),
+    "instance": ("cronexec.cli.instance:instance", "List the instances; drain one before it is stopped."),
     "command": (
         "cronexec.cli.command:command",
         "Send commands, list rejected ones, print their JSON Schema.",

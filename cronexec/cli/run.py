@@ -18,10 +18,12 @@ from cronexec.cli.output import (
     print_table,
     seconds,
 )
-from cronexec.cli.records import output_record, reason_of, run_record
+from cronexec.cli.records import reason_of, run_record
 from cronexec.cli.run_names import displayed_id, find_run
+from cronexec.cli.run_watch import logs, watch
 from cronexec.cli.session import Session, run_session, wait_option
-from cronexec.domain.run import Progress, Run, RunState
+from cronexec.cli.watch_view import progress_text
+from cronexec.domain.run import Run, RunState
 from cronexec.errors import RefusedError
 from cronexec.ports import RunFilter
 
@@ -37,6 +39,10 @@ LONGEST_REASON = 80
 @click.group(short_help="The entries of the ledger.")
 def run() -> None:
     """Look at runs: the entries of the ledger, skipped slots included."""
+
+
+run.add_command(logs)
+run.add_command(watch)
 
 
 @examples(
@@ -113,15 +119,10 @@ def _state(run: Run) -> str:
 
 def _remark(run: Run) -> str | None:
     if run.state is RunState.RUNNING and run.progress is not None:
-        return _progress(run.progress)
+        return progress_text(run.progress)
     error = run.outcome.error if run.outcome else None
     remark = " ".join(filter(None, (reason_of(run), error))).split("\n")[0]
     return remark if len(remark) <= LONGEST_REASON else f"{remark[:LONGEST_REASON]}…"
-
-
-def _progress(progress: Progress) -> str:
-    done = f"{progress.done:g}" if progress.total is None else f"{progress.done:g}/{progress.total:g}"
-    return f"{done} {progress.message}".rstrip()
 
 
 @examples(
@@ -147,7 +148,7 @@ def show(ctx: click.Context, run_id: str, as_json: bool) -> None:
         "lateness": seconds(found.lateness_s),
         "duration_s": None,
         "duration": seconds(found.duration_s or _so_far(found)),
-        "progress": found.progress and _progress(found.progress),
+        "progress": found.progress and progress_text(found.progress),
         "params": json.dumps(dict(found.params), ensure_ascii=False) if found.params else None,
     }
     print_fields(shown)
@@ -157,41 +158,6 @@ def _so_far(run: Run) -> float | None:
     if run.state is not RunState.RUNNING or run.started_at is None:
         return None
     return (datetime.now(UTC) - run.started_at).total_seconds()
-
-
-@examples(
-    "cronexec run logs backup@2026-12-24T03:00:00Z",
-)
-@run.command(short_help="Print what a run wrote.")
-@click.argument("run_id", metavar="RUN")
-@json_option
-@click.pass_context
-def logs(ctx: click.Context, run_id: str, as_json: bool) -> None:
-    """Print what a run wrote: its beginning and its end, where it was a lot."""
-    found = _found(ctx, run_id)
-    output = found.outcome.output if found.outcome else None
-    if as_json:
-        print_json(output_record(found) | {"state": found.state.value, "text": output.text if output else ""})
-    elif output is not None and output.text:
-        click.echo(output.text, nl=not output.text.endswith("\n"))
-    elif not found.state.is_final:
-        click.echo(f"{run_id} is {found.state.value}: its output is kept when it ends", err=True)
-    else:
-        click.echo(f"{found.id} {_why_silent(found)}", err=True)
-
-
-def _why_silent(run: Run) -> str:
-    """Say why there is no output of a run that is over."""
-    reason = f" ({reason_of(run)})" if reason_of(run) else ""
-    lost = run.outcome is None or run.outcome.output is None
-    if run.state is RunState.SKIPPED:
-        return f"was skipped{reason}: it never ran"
-    if run.started_at is None:
-        return f"is {run.state.value}{reason}: it never started"
-    if run.state is RunState.ABANDONED and lost:
-        where = f" {run.executor.name}" if run.executor else ""
-        return f"was abandoned{reason}: what it wrote was lost with its instance{where}"
-    return "wrote nothing"
 
 
 def _found(ctx: click.Context, run_id: str) -> Run:
