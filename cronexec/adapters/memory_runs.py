@@ -108,6 +108,18 @@ class MemoryRunStore:
         for run in sorted(found, key=lambda run: (run.job, run.slot)):
             yield replace(run, outcome=run.outcome and replace(run.outcome, output=None))
 
+    async def at_slots(self, job: str, slots: Sequence[datetime]) -> list[Run]:
+        await self._database.reach()
+        wanted = set(slots)
+        return [
+            replace(run, outcome=run.outcome and replace(run.outcome, output=None))
+            for run in self._runs.values()
+            if run.job == job
+            and run.slot in wanted
+            and run.cause is not Cause.TRIGGER
+            and run.state is not RunState.SKIPPED
+        ]
+
     async def list(self, which: RunFilter) -> list[Run]:
         await self._database.reach()
         found = sorted((run for run in self._runs.values() if _matches(run, which)), key=lambda run: run.id)
@@ -211,7 +223,10 @@ def _reaches_beyond(run: Run, instant: datetime) -> bool:
 def _matches(run: Run, which: RunFilter) -> bool:
     return (
         which.job in (None, run.job)
+        and (which.executor is None or (run.executor is not None and run.executor.id == which.executor))
         and (not which.states or run.state in which.states)
+        and (not which.causes or run.cause in which.causes)
+        and (run.undecided or not which.undecided)
         and (which.since is None or run.slot >= which.since)
         and (which.until is None or run.slot <= which.until)
     )

@@ -113,6 +113,15 @@ class MongoRunStore:
         where = {"_id": {"$in": list(run_ids)}}
         return {run.id: run async for run in self._find(where, None)}
 
+    async def at_slots(self, job: str, slots: Sequence[datetime]) -> list[Run]:
+        where = {
+            "job": job,
+            "slot": {"$in": list(slots)},
+            "cause": {"$in": [Cause.SCHEDULE.value, Cause.BACKFILL.value]},
+            "state": {"$ne": RunState.SKIPPED.value},
+        }
+        return [run async for run in self._find(where, None, without=("outcome.output", "attempts"))]
+
     async def scheduled(self, since: datetime | None = None) -> AsyncIterator[Run]:
         """See `ports.RunStore.scheduled`; what the runs printed is left out."""
         where: Document = {"cause": Cause.SCHEDULE.value} if since is None else _reaching_beyond(since)
@@ -223,10 +232,16 @@ def _reaching_beyond(instant: datetime) -> Document:
 
 def _filter(which: RunFilter) -> Document:
     where: Document = {} if which.job is None else {"job": which.job}
+    if which.executor is not None:
+        where["executor.id"] = which.executor
     if which.states:
         where["state"] = {"$in": [state.value for state in which.states]}
+    if which.causes:
+        where["cause"] = {"$in": [cause.value for cause in which.causes]}
     if which.states and set(which.states) <= UNSETTLED:
         where["unsettled"] = True  # few, and they have an index of their own
+    if which.undecided:
+        where |= {"unsettled": True, "undecided": True}
     if which.since is not None:
         where.setdefault("slot", {})["$gte"] = which.since
     if which.until is not None:

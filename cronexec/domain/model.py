@@ -69,15 +69,13 @@ def read_positive_length(given: object) -> timedelta:
 
 def read_instant(given: object) -> datetime:
     """Read an instant, in UTC: ISO 8601 text with an offset, or an aware datetime."""
-    instant: Any = given
-    if isinstance(given, str):
-        try:
-            instant = datetime.fromisoformat(given)
-        except ValueError:
-            instant = None
-    if not isinstance(instant, datetime) or instant.tzinfo is None:
-        raise problem(expected('an instant with its offset, such as "2026-12-24T18:00:00+01:00"', given))
-    return instant.astimezone(UTC)
+    try:
+        instant = datetime.fromisoformat(given) if isinstance(given, str) else given
+        if isinstance(instant, datetime) and instant.tzinfo is not None:
+            return instant.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise problem(expected('an instant with its offset, such as "2026-12-24T18:00:00+01:00"', given))
 
 
 def write_instant(instant: datetime) -> str:

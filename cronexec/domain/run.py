@@ -70,10 +70,11 @@ def sources_of(state: RunState) -> tuple[RunState, ...]:
 
 
 class Cause(StrEnum):
-    """Why there is an entry: a slot of the schedule, or somebody's trigger."""
+    """Why there is an entry: a slot of the schedule, a trigger, or the backfill of a past slot."""
 
     SCHEDULE = "schedule"
     TRIGGER = "trigger"
+    BACKFILL = "backfill"
 
 
 RETRY = "retry"  # why a run is queued again: its policy wants another attempt
@@ -206,7 +207,9 @@ class Run:
 
     @property
     def lateness_s(self) -> float | None:
-        """Seconds from the slot to the first start of the target; None before it started."""
+        """Seconds from the slot to the first start of the target; None before it, and for a past slot."""
+        if self.cause is Cause.BACKFILL:
+            return None
         first_at = self.attempts[0].started_at if self.attempts else self.started_at
         return None if first_at is None else (first_at - self.slot).total_seconds()
 
@@ -247,8 +250,8 @@ class Run:
         )
 
     def covers(self, slot: datetime) -> bool:
-        """Whether this entry accounts for `slot` of its version of the job; a trigger accounts for none."""
-        if self.cause is Cause.TRIGGER:
+        """Whether this entry accounts for `slot` of its version of the job; one by command does for none."""
+        if self.cause is not Cause.SCHEDULE:
             return False
         if self.open_ended:
             return self.slot <= slot
@@ -266,6 +269,10 @@ def slot_run_id(job: str, slot: datetime) -> str:
 
 def trigger_run_id(job: str, key: str) -> str:
     return f"{job}#{key}"
+
+
+def backfill_run_id(job: str, slot: datetime) -> str:
+    return trigger_run_id(job, f"backfill:{slot_text(slot)}")
 
 
 def job_of(run_id: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from cronexec.domain.job import Job, JobVersion
 from cronexec.domain.ledger import CloseRange, Requeue, Settle
-from cronexec.domain.run import Executor, Outcome, Progress, Run, RunState
+from cronexec.domain.run import Cause, Executor, Outcome, Progress, Run, RunState
 from cronexec.domain.term import Term, TermRecord
 from cronexec.ports.outputs import OutputStore
 
@@ -165,10 +165,13 @@ class JobStore(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFilter:
-    """Which runs to list; newest slot first. `since`/`until` bound the slot."""
+    """Which runs to list; newest slot first. `since`/`until` bound the slot; `executor`: an instance's id."""
 
     job: str | None = None
+    executor: str | None = None
     states: Sequence[RunState] = ()
+    undecided: bool = False
+    causes: Sequence[Cause] = ()
     since: datetime | None = None
     until: datetime | None = None
     limit: int = 50
@@ -266,6 +269,13 @@ class RunStore(Protocol):
 
     async def get_many(self, run_ids: Sequence[str]) -> dict[str, Run]:
         """Return the entries that exist, by id; majority, primary."""
+        ...
+
+    async def at_slots(self, job: str, slots: Sequence[datetime]) -> list[Run]:
+        """Return the runs of a job for these slots, backfills included; no skips, triggers and outputs.
+
+        Majority, primary.
+        """
         ...
 
     async def list(self, which: RunFilter) -> list[Run]: ...
