@@ -136,7 +136,7 @@ async def show_run(session: Session, run_id: str, view: View, timeout: timedelta
     """Show a run until it is settled. Returns it; None where that took longer than `timeout`."""
     seen: Run | None = None
     try:
-        async with asyncio.timeout(timeout and timeout.total_seconds()):
+        async with asyncio.timeout(timeout.total_seconds() if timeout else None):
             with view:
                 async for sight in watch(session.store, run_id):
                     seen = sight.run
