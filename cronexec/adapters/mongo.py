@@ -19,6 +19,7 @@ from pymongo.errors import ConfigurationError, InvalidURI
 from cronexec.adapters.clock import SystemClock
 from cronexec.adapters.mongo_collections import Document, MongoClient, collections_of
 from cronexec.adapters.mongo_commands import MongoCommandStore
+from cronexec.adapters.mongo_connections import BrokenConnections
 from cronexec.adapters.mongo_errors import driver_errors
 from cronexec.adapters.mongo_fence import FencedWriter
 from cronexec.adapters.mongo_instances import MongoInstanceStore
@@ -102,6 +103,7 @@ def _connect(url: str, *, lease: timedelta, instance: str) -> MongoClient:
             socketTimeoutMS=int(lease.total_seconds() * 1000),
             maxPoolSize=MAX_CONNECTIONS,
             retryWrites=False,  # see `mongo_fence`
+            event_listeners=[BrokenConnections()],
         )
     except InvalidURI:
         # Without the driver's words, and without its error as the cause: both may quote a password that was

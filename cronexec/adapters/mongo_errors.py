@@ -31,6 +31,8 @@ STANDALONE_REMEDY = (
 UNAUTHORIZED, AUTHENTICATION_FAILED, TRANSACTIONS_UNSUPPORTED = 13, 18, 20
 DUPLICATE_KEY = 11000
 WRITE_CONFLICT = 112
+# A primary that was one when it took the write, and is none any more: it stepped down, or shuts down.
+NO_LONGER_PRIMARY = frozenset({91, 189, 10107, 11600, 11602, 13435, 13436})
 # What no repetition cures: the document itself is refused (names as in the server's error_codes.yml).
 REFUSED_FOR_GOOD = frozenset(
     {
@@ -81,6 +83,8 @@ def translated(error: PyMongoError) -> CronexecError:
     ):
         return _refused(error)
     if isinstance(error, WriteConcernError):
+        if error_codes(error) & NO_LONGER_PRIMARY:
+            return unreachable("MongoDB's primary stepped down, or shuts down, before a majority had it", "")
         return unreachable(
             "MongoDB's primary has no majority of its members behind it",
             "Check the other members (rs.status()).",

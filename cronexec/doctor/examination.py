@@ -11,6 +11,7 @@ from cronexec.adapters.rabbitmq_topology import Topology
 from cronexec.connection import Connection, tls_context
 from cronexec.doctor.broker import judge_broker, judge_policies, policies_unknown
 from cronexec.doctor.database import judge_clock, judge_database
+from cronexec.doctor.events import judge_events
 from cronexec.doctor.finding import Finding, Level, fail, ok, warn
 from cronexec.doctor.jobs import call_roll, judge_instances, judge_jobs, judge_lost, judge_unreadable
 from cronexec.doctor.term import judge_term
@@ -89,6 +90,7 @@ async def _ask_namespace(settings: Settings, connection: Connection) -> AsyncIte
     for finding in (
         *judge_instances(roll.alive),
         *judge_lost(roll),
+        *judge_events(roll.alive, now=now),
         *judge_unreadable(unreadable),
         *judge_jobs(jobs, roll.alive, holder_id=holder_id),
     ):

@@ -28,6 +28,11 @@ class TermGuard:
         self._ended = asyncio.Event()
 
     @property
+    def lease(self) -> timedelta:
+        """For how long the term outlasts the start of its last acknowledged write."""
+        return self._lease.length
+
+    @property
     def reason(self) -> str | None:
         """Why the term is over; None while it is not known to be."""
         return self._reason

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 from cronexec.log import get_logger
 from cronexec.targets.handler_call import Call
+from cronexec.targets.handler_stalls import StallWatch
 
 PORTION = 200
 END_TIMEOUT = 1.0  # seconds that tasks left on our own loop have to end
@@ -73,6 +74,7 @@ class HandlerLoop:
         self._running: set[Call] = set()  # a loop holds tasks by weak references only
         self._calls = Mailbox(self._engine, self._loop, self._take)
         self._ended = Mailbox(self._loop, self._engine, Call.finish)
+        self._stalls = StallWatch(self._engine, self._loop, lambda: bool(self._running))
 
     @property
     def is_closed(self) -> bool:
@@ -84,6 +86,7 @@ class HandlerLoop:
             self._thread = threading.Thread(target=self._serve, name="cronexec-handlers", daemon=True)
             self._thread.start()
         self._calls.put(call)
+        self._stalls.wake()
 
     def cancel(self, call: Call) -> None:
         """Cancel a call that is marked so."""
@@ -91,6 +94,7 @@ class HandlerLoop:
 
     async def close(self) -> None:
         """End our own loop, and with it the tasks that are left on it; one that blocks is left alone."""
+        self._stalls.stop()
         if not self._is_ours or self._stopping:
             return
         self._stopping = True

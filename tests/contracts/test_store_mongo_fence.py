@@ -15,6 +15,7 @@ import pytest
 from mongo_faults import Proxy
 from pymongo import AsyncMongoClient
 from stores import ANNA, BERT, MongoBench, begin, entry, job, slot_at, write
+from structlog.testing import capture_logs
 
 from cronexec.adapters.mongo_content import write_content
 from cronexec.domain.run import Outcome, RunState
@@ -156,12 +157,28 @@ async def test_a_write_whose_answer_was_lost_recognizes_itself(
         store = through.open()
         term = await begin(store)
         proxy.swallow, proxy.times = (b"commitTransaction" if content else b"watermark"), 1
-        after = await write(store, term, **content)
+        with capture_logs() as events:
+            after = await write(store, term, **content)
         assert proxy.swallowed == 1
+        lost = [each["log_level"] for each in events if each["event"] == "database.connection_lost"]
+        assert lost == ["warning"], "who asks again says that there was no answer"
         assert (await store.terms.read()).seq == after.seq == term.seq + 1
         assert len(await store.runs.list(RunFilter())) == len(content.get("entries", []))
         assert (await write(store, after)).seq == after.seq + 1
         await through.close()
+
+
+async def test_connections_that_are_closed_or_left_in_good_order_are_not_told_of(mongo: MongoBench) -> None:
+    instance = MongoBench(mongo.url, mongo.namespace)
+    store = instance.open()
+    await begin(store)
+    with capture_logs() as events:
+        reading = asyncio.create_task(store.terms.ping())
+        await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait({reading})
+        await instance.close()
+    assert [each for each in events if each["event"] == "database.connection_lost"] == []
 
 
 async def test_a_commit_that_is_never_answered_is_unclear_and_reading_tells(mongo: MongoBench) -> None:

@@ -25,8 +25,19 @@ TEN = slot_id("backup", 10)
 class Writing:
     """A term with its committer; `faults` are of its database."""
 
-    def __init__(self, bench: Bench, committer: Committer, guard: TermGuard, faults: Faults) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        committer: Committer,
+        guard: TermGuard,
+        faults: Faults,
+        events: list[dict[str, Any]],
+    ) -> None:
         self.bench, self.committer, self.guard, self.faults = bench, committer, guard, faults
+        self.events = events
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        return [each for each in self.events if each["event"] == event]
 
     async def write(self, *run_ids: str) -> None:
         term = self.committer.term
@@ -47,7 +58,7 @@ async def writing(bench: Bench) -> Writing:
     term = await terms.raise_epoch(ANNA)
     log: list[dict[str, Any]] = []
     committer = Committer(terms=terms, term=term, guard=guard, clock=bench.clock, log=recording_log(log))
-    return Writing(bench, committer, guard, faults)
+    return Writing(bench, committer, guard, faults, log)
 
 
 def written(writing: Writing) -> list[str]:
@@ -85,6 +96,28 @@ async def test_an_unclear_write_and_an_unreadable_database_end_in_one_write(
     await writing.write(TEN)
     await writing.write("next")
     assert written(writing) == [TEN, "next"]
+
+
+async def test_a_slow_write_is_told_of_at_most_once_a_minute(writing: Writing) -> None:
+    for length in (3, 4, 4, 4):
+        await slow_write(writing, length)
+    assert [each["seconds"] for each in writing.said("term.slow_commit")] == [4.0], "a third of ten seconds"
+    for _ in range(7):
+        await writing.write()
+        freeze(9)
+    await slow_write(writing, 5)
+    first, second = writing.said("term.slow_commit")
+    assert (first["level"], first["lease_s"], first["times"]) == ("warning", 10.0, 1)
+    assert (second["seconds"], second["times"]) == (5.0, 3), "with those that were not told of"
+
+
+async def slow_write(writing: Writing, seconds: float) -> None:
+    held = writing.faults.hold("terms.commit")
+    task = asyncio.create_task(writing.write())
+    await held.arrived()
+    freeze(seconds)
+    held.release()
+    await task
 
 
 async def test_an_unclear_write_into_another_epoch_ends_the_term(writing: Writing) -> None:
