@@ -14,7 +14,6 @@ from cronexec.domain.job import Job, JobVersion
 from cronexec.domain.ledger import CloseRange, Requeue, Settle
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.run import Run, RunState, slot_run_id, trigger_run_id
-
 from cronexec.errors import RefusedError
 
 
