@@ -20,6 +20,7 @@ from cronexec.domain.command import (
     PutJob,
     ReleaseBaton,
     ResumeJob,
+    RetryRun,
     command_from_fields,
     encode_command,
 )
@@ -141,6 +142,18 @@ class Runs:
         A queued one at once, a running one as soon as its executor sees the mark.
         """
         return await self._commands.send(CancelRun(run=run_id, **self._commands.identity()))
+
+    async def retry(self, run_id: str) -> Mapping[str, Any]:
+        """Queue a run that has not succeeded for another attempt, whatever its retry policy says."""
+        return await self._commands.send(RetryRun(run=run_id, **self._commands.identity()))
+
+    async def resolve(self, run_id: str, state: str = "abandoned") -> Mapping[str, Any]:
+        """Say what became of an abandoned run that waits for a person.
+
+        `state`: abandoned, succeeded or failed.
+        """
+        fields = {"type": "run.resolve", "run": run_id, "state": state, **self._commands.identity()}
+        return await self._commands.send(command_from_fields(fields))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,6 +111,14 @@ class SyncRuns:
         """Cancel a run, wherever it is: a queued one at once, a running one when its instance sees it."""
         return self._call(lambda client: client.runs.cancel(run_id))
 
+    def retry(self, run_id: str) -> Result:
+        """Try a run again that failed, timed out, or was cancelled or abandoned; returns its `attempt`."""
+        return self._call(lambda client: client.runs.retry(run_id))
+
+    def resolve(self, run_id: str, state: str = "abandoned") -> Result:
+        """Say what became of an abandoned run that waits for a person: abandoned, succeeded or failed."""
+        return self._call(lambda client: client.runs.resolve(run_id, state))
+
 
 class AsyncJobs:
     """The namespace's jobs, awaited."""
@@ -181,3 +189,11 @@ class AsyncRuns:
     async def cancel(self, run_id: str) -> Result:
         """Cancel a run, wherever it is: a queued one at once, a running one when its instance sees it."""
         return await self._call(lambda client: client.runs.cancel(run_id))
+
+    async def retry(self, run_id: str) -> Result:
+        """Try a run again that failed, timed out, or was cancelled or abandoned; returns its `attempt`."""
+        return await self._call(lambda client: client.runs.retry(run_id))
+
+    async def resolve(self, run_id: str, state: str = "abandoned") -> Result:
+        """Say what became of an abandoned run that waits for a person: abandoned, succeeded or failed."""
+        return await self._call(lambda client: client.runs.resolve(run_id, state))

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from cronexec.domain.job import HandlerTarget, Job, PublishTarget, ShellTarget, WebhookTarget
-from cronexec.domain.run import Output, Run
+from cronexec.domain.run import AttemptRecord, Output, Run, RunState
 from cronexec.ports import InstanceRecord, RejectedCommand
 
 
@@ -50,6 +50,9 @@ def run_record(run: Run) -> dict[str, Any]:
         "cause": run.cause.value,
         "catch_up": run.catch_up,
         "attempt": run.attempt,
+        "attempts": [attempt_record(former) for former in run.attempts],
+        "not_before": run.not_before if run.state is RunState.QUEUED else None,
+        "undecided": run.undecided,
         "epoch": run.epoch,
         "instance": run.executor.name if run.executor else None,
         "datacenter": run.executor.datacenter if run.executor else None,
@@ -64,6 +67,22 @@ def run_record(run: Run) -> dict[str, Any]:
         "params": run.params,
         "issued_by": run.issued_by,
         "cancel_requested_by": run.cancel_requested_by,
+    }
+
+
+def attempt_record(former: AttemptRecord) -> dict[str, Any]:
+    """Return a former attempt of a run that was tried again."""
+    outcome = former.outcome
+    return {
+        "attempt": former.attempt,
+        "state": outcome.state.value,
+        "reason": outcome.reason,
+        "error": outcome.error,
+        "exit_code": outcome.exit_code,
+        "status": outcome.status,
+        "instance": former.executor.name if former.executor else None,
+        "started_at": former.started_at,
+        "finished_at": former.finished_at,
     }
 
 

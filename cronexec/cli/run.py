@@ -1,13 +1,12 @@
 """`cronexec run`: the entries of the ledger."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 
-from cronexec.cli.namespaces import require_served, run_sending
+from cronexec.cli.namespaces import require_served
 from cronexec.cli.output import (
     Instant,
     examples,
@@ -19,11 +18,12 @@ from cronexec.cli.output import (
     seconds,
 )
 from cronexec.cli.records import reason_of, run_record
+from cronexec.cli.run_control import cancel, resolve, retry
 from cronexec.cli.run_names import displayed_id, find_run
 from cronexec.cli.run_watch import logs, watch
-from cronexec.cli.session import Session, run_session, wait_option
+from cronexec.cli.session import Session, run_session
 from cronexec.cli.watch_view import progress_text
-from cronexec.domain.run import Run, RunState
+from cronexec.domain.run import AttemptRecord, Run, RunState
 from cronexec.errors import RefusedError
 from cronexec.ports import RunFilter
 
@@ -54,6 +54,7 @@ run.add_command(watch)
 @click.option(
     "--state", "states", multiple=True, type=click.Choice(STATES), help="In this state; may be repeated."
 )
+@click.option("--undecided", is_flag=True, help="Abandoned, and waiting for a person to retry or resolve it.")
 @click.option("--since", type=Instant(), help="Slots since: a length back from now (1h), or an instant.")
 @click.option("--until", type=Instant(), help="Slots until: likewise.")
 @click.option(
@@ -67,6 +68,7 @@ def list_runs(
     *,
     job: str | None,
     states: Sequence[str],
+    undecided: bool,
     since: datetime | None,
     until: datetime | None,
     limit: int,
@@ -74,7 +76,12 @@ def list_runs(
 ) -> None:
     """List runs and skipped slots, newest slot first."""
     which = RunFilter(
-        job=job, states=[RunState(state) for state in states], since=since, until=until, limit=limit
+        job=job,
+        states=[RunState(state) for state in states],
+        undecided=undecided,
+        since=since,
+        until=until,
+        limit=limit,
     )
 
     async def work(session: Session) -> list[Run]:
@@ -144,6 +151,9 @@ def show(ctx: click.Context, run_id: str, as_json: bool) -> None:
         "run": displayed_id(found),
         "open_ended": found.open_ended or None,
         "catch_up": found.catch_up or None,
+        "undecided": "retry or resolve it" if found.undecided else None,
+        "not_before": people(record["not_before"]),
+        "attempts": "; ".join(_attempt(former) for former in found.attempts) or None,
         "lateness_s": None,
         "lateness": seconds(found.lateness_s),
         "duration_s": None,
@@ -152,6 +162,14 @@ def show(ctx: click.Context, run_id: str, as_json: bool) -> None:
         "params": json.dumps(dict(found.params), ensure_ascii=False) if found.params else None,
     }
     print_fields(shown)
+
+
+def _attempt(former: AttemptRecord) -> str:
+    """Return a former attempt in a line."""
+    outcome = former.outcome
+    where = f" on {former.executor.name}" if former.executor else ""
+    why = outcome.error or outcome.reason
+    return f"{former.attempt}: {outcome.state.value}{where}{f', {why}' if why else ''}".split("\n")[0]
 
 
 def _so_far(run: Run) -> float | None:
@@ -164,25 +182,5 @@ def _found(ctx: click.Context, run_id: str) -> Run:
     return run_session(ctx, lambda session: find_run(session, run_id))
 
 
-@examples(
-    "cronexec run cancel close-league@2026-12-24T03:00:00Z",
-)
-@run.command(short_help="Cancel a run, wherever it is.")
-@click.argument("run_id", metavar="RUN")
-@wait_option
-@json_option
-@click.pass_context
-def cancel(ctx: click.Context, run_id: str, wait: float, as_json: bool) -> None:
-    """Cancel a run, wherever it is: a queued one at once, a running one as soon as its instance sees it."""
-
-    async def work(session: Session) -> Mapping[str, Any]:
-        found = await session.client.runs.get(run_id)
-        named = run_id if found or "@" not in run_id else (await find_run(session, run_id)).id
-        return await session.client.runs.cancel(named)
-
-    result = run_sending(ctx, work, wait=wait)
-    if as_json:
-        print_json(result)
-    else:
-        said = {"cancelled": "cancelled", "cancel_requested": "its instance was asked to end it"}
-        click.echo(f"{result['run']}: {said.get(result['state'], result['state'])}")
+for control in (cancel, retry, resolve):
+    run.add_command(control)
