@@ -197,9 +197,9 @@ def requeue(runs: dict[str, Run], change: Requeue, epoch: int) -> None:
 
 
 def close_range(runs: dict[str, Run], close: CloseRange) -> None:
-    """Do what `CloseRange` says, if the range reaches beyond."""
+    """Do what `CloseRange` says, if the range reaches as far as that expects."""
     run = runs.get(close.run_id)
-    if run is None or not (run.open_ended or (run.until is not None and run.until > close.until)):
+    if run is None or (run.open_ended, run.until) != (close.foreseen is None, close.foreseen):
         return
     if close.until < run.slot:
         del runs[run.id]

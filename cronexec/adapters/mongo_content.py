@@ -104,13 +104,12 @@ def _settle(settle: Settle, retention: timedelta) -> UpdateOne:
 def _closes(closes: Sequence[CloseRange], retention: timedelta) -> Iterator[Write]:
     """Delete the ranges that never began, and end the others: those of one instant together.
 
-    One that ends before then is left alone; an open one ends never.
-
     Range by range, a thousand resumed jobs would be two thousand round trips: an ordered bulk is cut where
     its kind of statement changes.
     """
-    for until, together in groupby(closes, key=lambda close: close.until):
-        which = {"_id": {"$in": [close.run_id for close in together]}, "until": {"$gt": until}}
+    for (until, foreseen), together in groupby(closes, key=lambda close: (close.until, close.foreseen)):
+        reaching: Document = {"open": True} if foreseen is None else {"until": foreseen}
+        which = {"_id": {"$in": [close.run_id for close in together]}, **reaching}
         yield DeleteMany({**which, "slot": {"$gt": until}}, hint=BY_ID)
         fields = {"until": until, "expire_at": until + retention}
         yield UpdateMany(which, {"$set": fields, "$unset": {"open": ""}}, hint=BY_ID)

@@ -99,7 +99,9 @@ def with_pause(
 def closes(job: Job, at: datetime) -> tuple[CloseRange, ...]:
     """Return what ends, at `at`, the range of a pause that would go on."""
     lasting = job.paused_at(at)
-    return (CloseRange(run_id=lasting.range_id, until=at),) if lasting and lasting.range_id else ()
+    if lasting is None or not lasting.range_id:
+        return ()
+    return (CloseRange(run_id=lasting.range_id, until=at, foreseen=lasting.until_at),)
 
 
 def _resume(command: ResumeJob, situation: Situation) -> Effects:

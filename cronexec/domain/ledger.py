@@ -16,6 +16,8 @@ from cronexec.domain.plan import Due
 from cronexec.domain.policy import Verdict, judge
 from cronexec.domain.run import Outcome, Run, RunState, SkipReason, slot_run_id
 
+_PAUSED = Skip(reason=SkipReason.PAUSED)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settle:
@@ -52,13 +54,14 @@ class Requeue:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CloseRange:
-    """End a range entry that is open, or reaches beyond `until`, at `until` (included).
+    """End a range entry at `until` (included); it is removed where that is before its first slot.
 
-    It is removed where that is before its first slot.
+    The range is open, or its end is the `foreseen` one. No match: no effect.
     """
 
     run_id: str
     until: datetime
+    foreseen: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,7 +134,13 @@ def _entry(job: Job, verdict: Verdict, claiming: Claiming, *, reason: str | None
 
 
 def pause_entry(
-    job: Job, first: datetime, *, epoch: int, at: datetime, why: Skip, until: datetime | None = None
+    job: Job,
+    first: datetime,
+    *,
+    epoch: int,
+    at: datetime,
+    why: Skip = _PAUSED,
+    until: datetime | None = None,
 ) -> Run:
     """Return the range that accounts for the slots of a paused job from `first` to `until`.
 
