@@ -16,7 +16,7 @@ _TWIN = "_FILE"
 _ALIASES = {"amqp_url": "amqp_urls"}
 _PATHS = frozenset({"amqp_ca_file", "amqp_cert_file", "amqp_key_file", "secrets_dir"})
 # Not settings: where the file is, the secrets of documents, and what a run is told about itself.
-_ELSEWHERE = re.compile(r"CONFIG|SECRET_.+|JOB|SLOT|RUN_ID|ATTEMPT|EPOCH|PARAMS")
+_ELSEWHERE = re.compile(r"CONFIG|SECRET_.+|JOB|SLOT|RUN_ID|ATTEMPT|EPOCH|PARAMS|PROGRESS")
 _OF_KUBERNETES = re.compile(
     r"(?:.+_)?(?:PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)?|SERVICE_(?:HOST|PORT)(?:_\w+)?)"
 )

@@ -17,6 +17,7 @@ NOUNS = {
     "serve": ("cronexec.cli.serve:serve", "Run one instance in the foreground."),
     "job": ("cronexec.cli.job:job", "List, show, put, delete, pause, resume, trigger and validate jobs."),
     "run": ("cronexec.cli.run:run", "List, show, watch and cancel runs, and print what they wrote."),
+    "progress": ("cronexec.cli.progress:progress", "Inside a shell job: tell how far the run is."),
     "ledger": ("cronexec.cli.ledger:ledger", "Verify that every due slot was run or skipped, exactly once."),
     "baton": ("cronexec.cli.baton:baton", "Show who holds the baton; insert one; have it handed on."),
     "instance": ("cronexec.cli.instance:instance", "List the instances; drain one before it is stopped."),

@@ -1,9 +1,10 @@
 """Shell commands: `/bin/sh -c COMMAND` in a session of its own, which dies with its instance.
 
-Environment: PATH, HOME and LANG of the instance, the job's `env`, then the run's identity; nothing else, so
-neither the instance's URLs nor its secrets. stdin is empty; stdout and stderr are the run's output. Values of
-`env` may have placeholders and secrets. The command itself is the shell's: `{{ … }}` in it stays (it is what
-`docker --format` takes), and what a run is called it finds in its environment, where no quoting can go wrong.
+Environment: PATH, HOME and LANG of the instance, the job's `env`, then the run's identity and the pipe for
+its progress (`shell_progress`); nothing else, so neither the instance's URLs nor its secrets. stdin is empty;
+stdout and stderr are the run's output. Values of `env` may have placeholders and secrets. The command itself
+is the shell's: `{{ … }}` in it stays (it is what `docker --format` takes), and what a run is called it finds
+in its environment, where no quoting can go wrong.
 A `${secret:NAME}` in it becomes `${CRONEXEC_SECRET_NAME}`, and that variable is set: so the secret is not in
 the list of processes, and is quoted like any other variable (and not expanded in single quotes).
 
@@ -32,6 +33,7 @@ from cronexec.targets.shell_client import (
     ShellSupervisor,
     SupervisorLostError,
 )
+from cronexec.targets.shell_progress import ProgressPipes
 from cronexec.targets.template import Rendering
 
 INHERITED = ("PATH", "HOME", "LANG")
@@ -64,6 +66,7 @@ class ShellTarget:
         self._python = python
         self._supervisor: ShellSupervisor | None = None
         self._left_open: set[OutputPipe] = set()
+        self._progress = ProgressPipes()
 
     def unavailable(self, target: Any) -> str | None:  # noqa: ARG002  all alike
         return None if self._allowed else NOT_ALLOWED
@@ -78,14 +81,15 @@ class ShellTarget:
             return rendering.failed(str(error))
         sink = rendering.sink()
         try:
-            process = self._running_supervisor().start(
-                command,
-                env=env,
-                cwd=execution.target.cwd,
-                kill_after=execution.target.kill_after.total_seconds(),
-                sink=sink,
-            )
-            return await self._wait(process, execution, rendering)
+            with self._progress.open(rendering.report, sink.write) as progress:
+                process = self._running_supervisor().start(
+                    command,
+                    env=env | progress.variables,
+                    cwd=execution.target.cwd,
+                    kill_after=execution.target.kill_after.total_seconds(),
+                    sink=sink,
+                )
+                return await self._wait(process, execution, rendering)
         except OSError as error:
             return rendering.failed(f"the command could not be started: {error}")
         finally:
@@ -97,6 +101,7 @@ class ShellTarget:
         if self._supervisor is not None:
             await self._supervisor.close(CLOSE_TIMEOUT)
             self._supervisor = None
+        self._progress.close()
 
     def _prepare(self, execution: Execution, rendering: Rendering) -> tuple[str, dict[str, str]]:
         target = execution.target

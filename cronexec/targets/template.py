@@ -47,6 +47,10 @@ class Rendering:
         """Return where the target prints to; to be made after everything is rendered, and closed."""
         return RedactingSink(self._execution.output, self.used)
 
+    def report(self, done: float, total: float | None, message: str) -> None:
+        """Report progress, without secrets."""
+        self._execution.report(done, total, redact(message, self.used))
+
     def failed(
         self,
         error: str,

@@ -19,7 +19,7 @@ OTHERS = {"dev"}  # tested where it is built
 GROUPS = ("job", "run", "ledger", "baton", "command")
 VERBS = {
     "job": {"list", "show", "put", "delete", "pause", "resume", "trigger", "next", "validate"},
-    "run": {"list", "show", "logs", "cancel"},
+    "run": {"list", "show", "logs", "watch", "cancel"},
     "ledger": {"verify"},
     "baton": {"status", "reinsert", "release"},
     "command": {"send", "rejected", "schema"},
