@@ -16,7 +16,6 @@ from cronexec.domain.command import (
     CancelRun,
     Command,
     DeleteJob,
-    PauseJob,
     PutJob,
     ReleaseBaton,
     ResumeJob,
@@ -27,6 +26,7 @@ from cronexec.domain.command import (
 from cronexec.domain.job import Job, JobDocument, JobVersion
 from cronexec.domain.run import Run
 from cronexec.domain.term import TermRecord
+from cronexec.domain.wanted import next_run
 from cronexec.errors import RefusedError
 from cronexec.ports import Broker, InstanceRecord, QueueDepth, RunFilter, Store
 
@@ -93,11 +93,40 @@ class Jobs:
             DeleteJob(name=name, if_version=if_version, **self._commands.identity())
         )
 
-    async def pause(self, name: str) -> Mapping[str, Any]:
-        return await self._commands.send(PauseJob(name=name, **self._commands.identity()))
+    async def pause(
+        self,
+        name: str,
+        *,
+        until: datetime | None = None,
+        reason: str | None = None,
+        owner: str | None = None,
+    ) -> Mapping[str, Any]:
+        """Skip the job's slots up to `until`, or until it is resumed."""
+        return await self._control("job.pause", name, until=until, reason=reason, owner=owner)
 
     async def resume(self, name: str) -> Mapping[str, Any]:
         return await self._commands.send(ResumeJob(name=name, **self._commands.identity()))
+
+    async def skip_next(
+        self, name: str, count: int = 1, *, reason: str | None = None
+    ) -> Mapping[str, Any]:
+        """Skip the next `count` slots, and no others of those asked for before; returns them as `skipped`."""
+        return await self._control("job.skip", name, count=count, reason=reason)
+
+    async def black_out(
+        self, name: str, *, end: datetime, start: datetime | None = None, reason: str | None = None
+    ) -> Mapping[str, Any]:
+        """Skip the slots from `start` (now, if left out) to `end`, both included."""
+        return await self._control("job.blackout", name, start=start, end=end, reason=reason)
+
+    async def lift_blackouts(self, name: str, *, reason: str | None = None) -> Mapping[str, Any]:
+        """Take away the job's windows, or those with this reason; returns how many were `lifted`."""
+        return await self._control("job.unblackout", name, reason=reason)
+
+    async def _control(self, kind: str, name: str, **fields: Any) -> Mapping[str, Any]:
+        """Send a control. Raises InvalidDocumentError for wrong fields."""
+        given = {"type": kind, "name": name, **fields, **self._commands.identity()}
+        return await self._commands.send(command_from_fields(given))
 
     async def trigger(
         self, name: str, *, params: Mapping[str, Any] | None = None, key: str | None = None
@@ -214,6 +243,6 @@ class Client:
         slots = [
             (slot, job.name)
             for job in await self._store.jobs.list()
-            if job.paused is None and (slot := job.schedule.next_after(max(now, job.from_at))) is not None
+            if (slot := next_run(job, now)) is not None
         ]
         return sorted(slots)[:most]

@@ -60,13 +60,42 @@ class SyncJobs:
         """Delete a job and cancel its queued runs; what runs goes on."""
         return self._call(lambda client: client.jobs.delete(name, if_version=if_version))
 
-    def pause(self, name: str) -> Result:
-        """Let no slot of the job run until it is resumed; its queued runs are cancelled."""
-        return self._call(lambda client: client.jobs.pause(name))
+    def pause(
+        self,
+        name: str,
+        *,
+        until: datetime | None = None,
+        reason: str | None = None,
+        owner: str | None = None,
+    ) -> Result:
+        """Let no slot of the job run until it is resumed; its queued runs are cancelled.
+
+        `until`: the last instant whose slot is skipped, in an aware datetime; the schedule goes on by itself.
+        `reason` and `owner` are shown with the job and its skipped slots.
+        """
+        return self._call(
+            lambda client: client.jobs.pause(name, until=until, reason=reason, owner=owner)
+        )
 
     def resume(self, name: str) -> Result:
         """End a pause."""
         return self._call(lambda client: client.jobs.resume(name))
+
+    def skip_next(self, name: str, count: int = 1, *, reason: str | None = None) -> Result:
+        """Have the next `count` slots `skipped`, instead of those asked for before; 0 takes that back."""
+        return self._call(lambda client: client.jobs.skip_next(name, count, reason=reason))
+
+    def black_out(
+        self, name: str, *, end: datetime, start: datetime | None = None, reason: str | None = None
+    ) -> Result:
+        """Have the slots from `start` (now, if left out) to `end` skipped, both included."""
+        return self._call(
+            lambda client: client.jobs.black_out(name, start=start, end=end, reason=reason)
+        )
+
+    def lift_blackouts(self, name: str, *, reason: str | None = None) -> Result:
+        """Take away the job's blackout windows, or those with this reason; says how many were `lifted`."""
+        return self._call(lambda client: client.jobs.lift_blackouts(name, reason=reason))
 
     def trigger(
         self, name: str, *, params: Mapping[str, Any] | None = None, key: str | None = None
@@ -139,13 +168,42 @@ class AsyncJobs:
         """Delete a job and cancel its queued runs; what runs goes on."""
         return await self._call(lambda client: client.jobs.delete(name, if_version=if_version))
 
-    async def pause(self, name: str) -> Result:
-        """Let no slot of the job run until it is resumed; its queued runs are cancelled."""
-        return await self._call(lambda client: client.jobs.pause(name))
+    async def pause(
+        self,
+        name: str,
+        *,
+        until: datetime | None = None,
+        reason: str | None = None,
+        owner: str | None = None,
+    ) -> Result:
+        """Let no slot of the job run until it is resumed; its queued runs are cancelled.
+
+        `until`: the last instant whose slot is skipped, in an aware datetime; the schedule goes on by itself.
+        `reason` and `owner` are shown with the job and its skipped slots.
+        """
+        return await self._call(
+            lambda client: client.jobs.pause(name, until=until, reason=reason, owner=owner)
+        )
 
     async def resume(self, name: str) -> Result:
         """End a pause."""
         return await self._call(lambda client: client.jobs.resume(name))
+
+    async def skip_next(self, name: str, count: int = 1, *, reason: str | None = None) -> Result:
+        """Have the next `count` slots `skipped`, instead of those asked for before; 0 takes that back."""
+        return await self._call(lambda client: client.jobs.skip_next(name, count, reason=reason))
+
+    async def black_out(
+        self, name: str, *, end: datetime, start: datetime | None = None, reason: str | None = None
+    ) -> Result:
+        """Have the slots from `start` (now, if left out) to `end` skipped, both included."""
+        return await self._call(
+            lambda client: client.jobs.black_out(name, start=start, end=end, reason=reason)
+        )
+
+    async def lift_blackouts(self, name: str, *, reason: str | None = None) -> Result:
+        """Take away the job's blackout windows, or those with this reason; says how many were `lifted`."""
+        return await self._call(lambda client: client.jobs.lift_blackouts(name, reason=reason))
 
     async def trigger(
         self, name: str, *, params: Mapping[str, Any] | None = None, key: str | None = None

@@ -7,18 +7,26 @@ from datetime import datetime
 from typing import Any
 
 from cronexec.domain.job import HandlerTarget, Job, PublishTarget, ShellTarget, WebhookTarget
+from cronexec.domain.job_state import Blackout, SkippedOnce
 from cronexec.domain.run import AttemptRecord, Output, Run, RunState
+from cronexec.domain.wanted import next_run
 from cronexec.ports import InstanceRecord, RejectedCommand
 
 
 def job_record(job: Job, now: datetime) -> dict[str, Any]:
-    """Return a job; `next` is its next slot after `now`, null while it is paused."""
+    """Return a job; `next` is its next slot after `now` that will run, null while it is paused for good."""
+    paused = job.paused_at(now)
     return {
         "name": job.name,
         "version": job.version,
-        "paused": job.paused is not None,
-        "paused_since": job.paused.since_at if job.paused else None,
-        "paused_by": job.paused.issued_by if job.paused else None,
+        "paused": paused is not None,
+        "paused_since": paused.since_at if paused else None,
+        "paused_by": paused.issued_by if paused else None,
+        "paused_until": paused.until_at if paused else None,
+        "pause_reason": paused.reason if paused else None,
+        "pause_owner": paused.owner if paused else None,
+        "skip_next": [skipped_once_record(once) for once in job.skip_next if once.slot > now],
+        "blackouts": [blackout_record(window) for window in job.blackouts if window.end_at > now],
         "declared": job.declared,
         "next": next_slot(job, now),
         "updated_at": job.updated_at,
@@ -28,8 +36,21 @@ def job_record(job: Job, now: datetime) -> dict[str, Any]:
 
 
 def next_slot(job: Job, now: datetime) -> datetime | None:
-    """Return the job's next slot after `now`, None where it is paused or has no more."""
-    return None if job.paused else job.schedule.next_after(max(now, job.from_at))
+    """Return the job's next slot after `now` that will run, None where it is paused or has no more."""
+    return next_run(job, now)
+
+
+def skipped_once_record(once: SkippedOnce) -> dict[str, Any]:
+    return {"slot": once.slot, "reason": once.reason, "issued_by": once.issued_by}
+
+
+def blackout_record(window: Blackout) -> dict[str, Any]:
+    return {
+        "start": window.start_at,
+        "end": window.end_at,
+        "reason": window.reason,
+        "issued_by": window.issued_by,
+    }
 
 
 def run_record(run: Run) -> dict[str, Any]:
@@ -44,6 +65,7 @@ def run_record(run: Run) -> dict[str, Any]:
         "open_ended": run.open_ended,
         "state": run.state.value,
         "reason": reason_of(run),
+        "note": run.note,
         "error": outcome.error if outcome else None,
         "exit_code": outcome.exit_code if outcome else None,
         "status": outcome.status if outcome else None,

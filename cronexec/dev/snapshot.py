@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from cronexec.domain.job import Job
 from cronexec.domain.run import Cause, Run, RunState
 from cronexec.domain.schedule import Schedule
+from cronexec.domain.wanted import next_run
 from cronexec.domain.term import TermRecord
 from cronexec.ports import InstanceRecord, RunFilter, Store
 
@@ -135,14 +136,14 @@ class Timetable:
         due = [
             (slot, name)
             for name, job in self.jobs.items()
-            if job.paused is None and (slot := self._next_slot(job, now)) is not None
+            if (slot := self._next_slot(job, now)) is not None
         ]
         return [Upcoming(slot=slot, job=name) for slot, name in sorted(due)[:most]]
 
     def _next_slot(self, job: Job, now: datetime) -> datetime | None:
         known = self._next.get(job.name, now)
         if known is not None and known <= now:
-            known = job.schedule.next_after(max(now, job.from_at))
+            known = next_run(job, now)
             self._next[job.name] = known
         return known
 
@@ -174,7 +175,7 @@ def total(runs: Sequence[Run], now: datetime, schedules: Mapping[str, Schedule])
 
 
 def _slots_in(run: Run, now: datetime, schedule: Schedule | None) -> int:
-    until = now if run.open_ended else run.until
+    until = now if run.open_ended else run.until and min(run.until, now)
     if until is None or schedule is None:
         return 1
     return sum(1 for _ in schedule.slots(run.slot - timedelta(seconds=1), until))
