@@ -243,7 +243,7 @@ def test_the_schema_is_one_and_refuses_what_it_can_judge() -> None:
         b'{"id": "c1", "type": "baton.release"}',
         body(schema=2, type="baton.release"),
         body(type="job.put"),
-        body(type="job.put", job={**JOB, "retry": {}}),
+        body(type="job.put", job={**JOB, "retry": {"max_attempts": 0}}),
         body(type="job.put", job=JOB, if_version=-1),
         body(type="job.delete", name="No"),
         body(type="job.pause", name="a", extra=1),
