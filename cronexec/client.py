@@ -107,9 +107,7 @@ class Jobs:
     async def resume(self, name: str) -> Mapping[str, Any]:
         return await self._commands.send(ResumeJob(name=name, **self._commands.identity()))
 
-    async def skip_next(
-        self, name: str, count: int = 1, *, reason: str | None = None
-    ) -> Mapping[str, Any]:
+    async def skip_next(self, name: str, count: int = 1, *, reason: str | None = None) -> Mapping[str, Any]:
         """Skip the next `count` slots, and no others of those asked for before; returns them as `skipped`."""
         return await self._control("job.skip", name, count=count, reason=reason)
 

@@ -73,9 +73,7 @@ class SyncJobs:
         `until`: the last instant whose slot is skipped, in an aware datetime; the schedule goes on by itself.
         `reason` and `owner` are shown with the job and its skipped slots.
         """
-        return self._call(
-            lambda client: client.jobs.pause(name, until=until, reason=reason, owner=owner)
-        )
+        return self._call(lambda client: client.jobs.pause(name, until=until, reason=reason, owner=owner))
 
     def resume(self, name: str) -> Result:
         """End a pause."""
@@ -89,9 +87,7 @@ class SyncJobs:
         self, name: str, *, end: datetime, start: datetime | None = None, reason: str | None = None
     ) -> Result:
         """Have the slots from `start` (now, if left out) to `end` skipped, both included."""
-        return self._call(
-            lambda client: client.jobs.black_out(name, start=start, end=end, reason=reason)
-        )
+        return self._call(lambda client: client.jobs.black_out(name, start=start, end=end, reason=reason))
 
     def lift_blackouts(self, name: str, *, reason: str | None = None) -> Result:
         """Take away the job's blackout windows, or those with this reason; says how many were `lifted`."""

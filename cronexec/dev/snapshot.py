@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from cronexec.domain.job import Job
 from cronexec.domain.run import Cause, Run, RunState
 from cronexec.domain.schedule import Schedule
-from cronexec.domain.wanted import next_run
 from cronexec.domain.term import TermRecord
+from cronexec.domain.wanted import next_run
 from cronexec.ports import InstanceRecord, RunFilter, Store
 
 WINDOW = timedelta(seconds=60)
@@ -134,9 +134,7 @@ class Timetable:
     def next_slots(self, now: datetime, most: int) -> list[Upcoming]:
         """Return the next slots after `now`, soonest first; paused jobs have none."""
         due = [
-            (slot, name)
-            for name, job in self.jobs.items()
-            if (slot := self._next_slot(job, now)) is not None
+            (slot, name) for name, job in self.jobs.items() if (slot := self._next_slot(job, now)) is not None
         ]
         return [Upcoming(slot=slot, job=name) for slot, name in sorted(due)[:most]]
 
