@@ -9,8 +9,9 @@ A `${secret:NAME}` in it becomes `${CRONEXEC_SECRET_NAME}`, and that variable is
 the list of processes, and is quoted like any other variable (and not expanded in single quotes).
 
 A command has ended when the shell has. What it left in the background keeps running until the instance ends,
-as under cron; its output is waited for one second and then discarded. When the run is cancelled, the whole
-group gets SIGTERM, and SIGKILL after `kill_after`.
+as under cron; its output is waited for one second and then discarded. When the run is cancelled, everything
+that the command started gets SIGTERM, daemons too, and SIGKILL after `kill_after`; the run is over when all
+of it is gone, so that the next one never finds some of it at work.
 """
 
 import asyncio
@@ -26,14 +27,14 @@ from cronexec.domain.template import TemplateError
 from cronexec.ports import Execution
 from cronexec.targets import identity
 from cronexec.targets.secrets import PREFIX, SecretError, Secrets
-from cronexec.targets.shell_client import (
+from cronexec.targets.shell_progress import ProgressPipes
+from cronexec.targets.supervised import (
     OutputPipe,
     ShellProcess,
     ShellStartError,
     ShellSupervisor,
     SupervisorLostError,
 )
-from cronexec.targets.shell_progress import ProgressPipes
 from cronexec.targets.template import Rendering
 
 INHERITED = ("PATH", "HOME", "LANG")
@@ -134,18 +135,18 @@ class ShellTarget:
             self._leave(process.pipe)
 
     async def _stop(self, process: ShellProcess, execution: Execution) -> None:
-        """End the group and wait until the shell is gone. Cancelled once more, kill at once."""
+        """End all of it and wait until it is gone. Cancelled once more, kill at once."""
         after = execution.target.kill_after.total_seconds()
         process.stop(after)
         try:
-            await asyncio.wait({process.exited}, timeout=after + UNKILLABLE_AFTER)
+            await asyncio.wait({process.gone}, timeout=after + UNKILLABLE_AFTER)
             await self._drain(process.pipe)
         except asyncio.CancelledError:
             process.stop(0)
             raise
         finally:
-            if not process.exited.done():
-                execution.kept_until = process.exited
+            if not process.gone.done():
+                execution.kept_until = process.gone
 
     async def _drain(self, pipe: OutputPipe) -> None:
         """Wait for the rest of the output, but not for a background process that never closes it."""

@@ -1,16 +1,15 @@
-"""The engine's side of the shell supervisor (see `shell_supervisor`, which says why there is one).
+"""The engine's side of a supervisor (see `cronexec.supervisor`, which says why there is one).
 
 What a command prints does not pass through the supervisor: each command has a pipe of its own, read here, and
 a slow reader slows only the command that writes. One callback reads at most 64 KiB, and a command that never
 stops printing is read in portions with pauses, so that it holds neither the loop nor a core.
 
 When the supervisor is lost (killed), its commands are lost with it: their process groups are killed from
-here, and who waits for them gets `SupervisorLostError`. The next command starts a new one.
+here, too, and who waits for them gets `SupervisorLostError`. The next command starts a new one.
 """
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -19,17 +18,22 @@ import sys
 from collections import deque
 from collections.abc import Mapping
 from itertools import count
+from pathlib import Path
 from typing import Any
 
+import cronexec
 from cronexec.errors import CronexecError
 from cronexec.ports import OutputSink
-from cronexec.targets import shell_supervisor
-from cronexec.targets.shell_supervisor import LENGTH
+from cronexec.supervisor.frames import Frame, Frames, packed
 
 READ_BYTES = 64 * 1024
 LOOK_INTERVAL = 0.02  # seconds
 PORTION_BYTES = 1024 * 1024
 PAUSE = 0.005  # seconds
+PROGRAM = "import sys; sys.path.append(sys.argv[3]); from cronexec.supervisor.commands import main; main()"
+
+
+_HOME = str(Path(cronexec.__file__).parent.parent)
 
 
 class ShellStartError(CronexecError):
@@ -89,7 +93,8 @@ class OutputPipe:
 class ShellProcess:
     """One command.
 
-    `exited` resolves to its exit code (negative: a signal), or to the error that it has none for.
+    `exited` resolves to its exit code (negative: a signal), or to the error that it has none for; `gone` when
+    nothing of what it started is left.
     """
 
     def __init__(self, supervisor: "ShellSupervisor", number: int, pipe: OutputPipe) -> None:
@@ -98,25 +103,29 @@ class ShellProcess:
         self.pipe = pipe
         self.pid: int | None = None
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def stop(self, after: float) -> None:
-        """SIGTERM to the group now, SIGKILL to what is left of it `after` seconds."""
+        """SIGTERM to all that it started now, SIGKILL to what is left `after` seconds; 0: SIGKILL at once."""
         self._supervisor.send({"op": "stop", "id": self.number, "after": after})
 
     def take(self, frame: Mapping[str, Any]) -> bool:
         """Take a report. Returns whether it was the last one."""
         if "pid" in frame:
             self.pid = frame["pid"]
-            return False
-        if "error" in frame:
+        elif "code" in frame:
+            self.exited.set_result(frame["code"])
+        elif "error" in frame:
             self.fail(ShellStartError(f"the command could not be started: {frame['error']}"))
         else:
-            self.exited.set_result(frame["code"])
-        return True
+            self.gone.set_result(None)
+        return self.gone.done()
 
     def fail(self, error: CronexecError) -> None:
-        self.exited.set_exception(error)
-        self.exited.exception()  # nobody may be waiting any more
+        if not self.exited.done():
+            self.exited.set_exception(error)
+            self.exited.exception()  # nobody may be waiting any more
+        self.gone.set_result(None)
 
     def kill_group(self) -> None:
         if self.pid is not None:
@@ -135,7 +144,7 @@ class ShellSupervisor:
         self._processes: dict[int, ShellProcess] = {}
         self._numbers = count(1)
         self._outgoing: deque[tuple[bytes, tuple[int, ...]]] = deque()
-        self._received = bytearray()
+        self._frames = Frames()
         self.lost = False
         self._link, self._process = _spawn(python)
         self._loop.add_reader(self._link, self._receive)
@@ -159,10 +168,9 @@ class ShellSupervisor:
         self.send({**frame, "kill_after": kill_after}, pipe.writer)
         return process
 
-    def send(self, frame: Mapping[str, Any], *fds: int) -> None:
+    def send(self, frame: Frame, *fds: int) -> None:
         """Send a frame and, with it, file descriptors, which are closed here."""
-        body = json.dumps(frame).encode()
-        self._outgoing.append((LENGTH.pack(len(body)) + body, fds))
+        self._outgoing.append((packed(frame), fds))
         self._flush()
 
     async def close(self, patience: float) -> None:
@@ -206,13 +214,8 @@ class ShellSupervisor:
         if not data:
             self._lose("it was killed, or failed")
             return
-        self._received += data
-        while len(self._received) >= LENGTH.size:
-            end = LENGTH.size + LENGTH.unpack_from(self._received)[0]
-            if len(self._received) < end:
-                return
-            self._take(json.loads(self._received[LENGTH.size : end]))
-            del self._received[:end]
+        for frame in self._frames.take(data):
+            self._take(frame)
 
     def _take(self, frame: Mapping[str, Any]) -> None:
         process = self._processes.get(frame["id"])
@@ -248,8 +251,8 @@ def _spawn(python: str) -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
     link = theirs.fileno()
     with theirs:
         try:
-            process = subprocess.Popen(
-                [python, "-I", "-S", shell_supervisor.__file__, str(link), str(os.getpid())],
+            process = subprocess.Popen(  # noqa: S603  of our own program
+                [python, "-I", "-S", "-c", PROGRAM, str(link), str(os.getpid()), _HOME],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
