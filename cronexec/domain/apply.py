@@ -2,8 +2,7 @@
 
 The scheduler has decided every slot up to `at` by the old version of a job before it asks; a new version
 counts from exactly `at`, so every slot belongs to one version (invariant I1). A command that cannot be
-applied is refused with a code, a sentence and the field; nothing else changes. Identity is derived: a
-trigger's run is `JOB#KEY`, with the command's id where no key is given.
+applied is refused with a code, a sentence and the field; nothing else changes.
 """
 
 from dataclasses import replace
@@ -11,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from cronexec.domain.command import (
+    BackfillJob,
     BlackoutJob,
     CancelRun,
     Command,
@@ -36,18 +36,16 @@ from cronexec.domain.controls import (
     job_reply,
     with_pause,
 )
-from cronexec.domain.job import Job, JobVersion, Overlap
+from cronexec.domain.job import Job, JobVersion
 from cronexec.domain.ledger import Claiming, claim
 from cronexec.domain.plan import Due
 from cronexec.domain.run import (
-    Cause,
     Run,
-    RunState,
     slot_run_id,
-    trigger_run_id,
 )
 from cronexec.domain.run_commands import cancel, resolve, retry
 from cronexec.domain.situation import Effects, Situation
+from cronexec.domain.triggers import backfill, trigger
 from cronexec.errors import RefusedError
 
 FIRST_VERSION = 1
@@ -71,7 +69,9 @@ def _apply(command: Command, situation: Situation) -> Effects:  # noqa: PLR0911 
         case PauseJob() | ResumeJob() | SkipSlots() | BlackoutJob() | UnblackoutJob():
             return control(command, situation)
         case TriggerJob():
-            return _trigger(command, situation)
+            return trigger(command, situation)
+        case BackfillJob():
+            return backfill(command, situation)
         case CancelRun():
             return cancel(command, situation)
         case RetryRun():
@@ -163,34 +163,6 @@ def _delete(command: DeleteJob, situation: Situation) -> Effects:
         versions=(_version(old, to_at=situation.at),),
         settles=cancellations(old.name, "job_deleted", situation),
         closes=closes(old, situation.at),
-    )
-
-
-def _trigger(command: TriggerJob, situation: Situation) -> Effects:
-    job = situation.existing(command.name)
-    run_id = trigger_run_id(job.name, command.key or command.id)
-    if (there := situation.entry(job.name, run_id)) is not None:
-        return Effects(
-            reply=ok_reply(command.id, {"run": run_id, "state": there.state.value, "created": False})
-        )
-    if job.document.overlap is Overlap.SKIP and situation.unsettled(job.name):
-        raise RefusedError(
-            ErrorCode.CONFLICT, f"the job {job.name} is running, and its overlap policy is skip", "name"
-        )
-    run = Run(
-        id=run_id,
-        job=job.name,
-        version=job.version,
-        slot=situation.at.replace(microsecond=0),
-        state=RunState.QUEUED,
-        epoch=situation.epoch,
-        cause=Cause.TRIGGER,
-        claimed_at=situation.at,
-        params={**job.document.params, **command.params} if command.params is not None else None,
-        issued_by=command.issued_by,
-    )
-    return Effects(
-        reply=ok_reply(command.id, {"run": run_id, "state": run.state.value, "created": True}), entries=(run,)
     )
 
 

@@ -33,7 +33,7 @@ from cronexec.domain.commands_job import (
     UnblackoutJob,
 )
 from cronexec.domain.commands_run import CancelRun, ReleaseBaton, ResolveRun, RetryRun
-from cronexec.domain.commands_trigger import TriggerJob
+from cronexec.domain.commands_trigger import BackfillJob, TriggerJob
 from cronexec.domain.document_schema import publish_schema
 from cronexec.domain.job import READ_FROM
 from cronexec.domain.json_values import canonical_json
@@ -43,6 +43,7 @@ from cronexec.errors import CronexecError, FieldProblem, InvalidDocumentError
 __all__ = [
     "MAX_BODY_BYTES",
     "SCHEMA",
+    "BackfillJob",
     "BlackoutJob",
     "CancelRun",
     "Command",
@@ -54,8 +55,8 @@ __all__ = [
     "ReleaseBaton",
     "ResolveRun",
     "ResumeJob",
-    "SkipSlots",
     "RetryRun",
+    "SkipSlots",
     "TriggerJob",
     "UnblackoutJob",
     "command_from_fields",
@@ -106,6 +107,7 @@ Command = (
     | BlackoutJob
     | UnblackoutJob
     | TriggerJob
+    | BackfillJob
     | CancelRun
     | RetryRun
     | ResolveRun

@@ -239,7 +239,7 @@ def revoke(run: Run, job: Job, at: datetime) -> Settle | None:
     lasting = job.paused_at(at)
     if lasting is None or run.claimed_at is None:
         return None
-    is_wanted = run.cause is Cause.TRIGGER and run.claimed_at >= lasting.since_at
+    is_wanted = run.cause is not Cause.SCHEDULE and run.claimed_at >= lasting.since_at
     return None if is_wanted else cancelled(run, "job_paused", at)
 
 

@@ -77,6 +77,7 @@ class Cause(StrEnum):
     BACKFILL = "backfill"
 
 
+BACKFILL = "backfill:"  # begins the keys of backfills
 RETRY = "retry"  # why a run is queued again: its policy wants another attempt
 INSTANCE_LOST = "instance_lost"  # or its instance vanished, and the job says `abandoned: retry`
 
@@ -272,7 +273,7 @@ def trigger_run_id(job: str, key: str) -> str:
 
 
 def backfill_run_id(job: str, slot: datetime) -> str:
-    return trigger_run_id(job, f"backfill:{slot_text(slot)}")
+    return trigger_run_id(job, f"{BACKFILL}{slot_text(slot)}")
 
 
 def job_of(run_id: str) -> str:

@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cronexec.domain.command import CancelRun, Command, ErrorCode, PutJob, ResolveRun, RetryRun, TriggerJob
+from cronexec.domain.backfill import past_slots
+from cronexec.domain.command import (
+    BackfillJob,
+    CancelRun,
+    Command,
+    ErrorCode,
+    PutJob,
+    ResolveRun,
+    RetryRun,
+    TriggerJob,
+)
 from cronexec.domain.job import Job, JobVersion
 from cronexec.domain.ledger import CloseRange, Requeue, Settle
 from cronexec.domain.occupancy import Occupancy
@@ -75,3 +85,11 @@ def named_runs(command: Command) -> tuple[str, ...]:
         case PutJob(job=document) if (slot := document.schedule.instant) is not None:
             return (slot_run_id(document.name, slot),)
     return ()
+
+
+def named_slots(command: Command, jobs: Mapping[str, Job]) -> tuple[str, Sequence[datetime]] | None:
+    """Return the job and the slots whose runs must be looked up before `command` can be applied, if any."""
+    if not isinstance(command, BackfillJob) or command.name not in jobs:
+        return None
+    schedule = jobs[command.name].schedule
+    return command.name, past_slots(schedule, command.since, command.until, command.limit).slots

@@ -60,7 +60,7 @@ class Commands:
         if not self.are_waiting or (self._inbox.goes_singly and not decision.is_empty):
             return
         try:
-            prepared = await self._inbox.prepare(most)
+            prepared = await self._inbox.prepare(most, self._table.jobs)
         except UnreachableError as error:
             self._log.warning("command.lookup_failed", error=str(error))
             self._again_at = self._clock.monotonic() + LOOK_UP_AGAIN_AFTER

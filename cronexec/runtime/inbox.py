@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cronexec.domain.command import (
+    BackfillJob,
     Command,
     ErrorCode,
     NewerSchemaError,
@@ -27,14 +28,16 @@ from cronexec.domain.command import (
     read_command,
     same_content,
 )
+from cronexec.domain.job import Job
 from cronexec.domain.run import Run
-from cronexec.domain.situation import named_runs
+from cronexec.domain.situation import named_runs, named_slots
 from cronexec.errors import CronexecError, InvalidDocumentError
 from cronexec.log import Log
 from cronexec.ports import AppliedCommand, CommandArrived, Link, Publisher, RecordedReply, Store
 from cronexec.runtime.service import Backoff, Wake
 
 MOST_AT_ONCE = 256
+NO_JOBS: Mapping[str, Job] = {}
 LAST_REPLIES_TIMEOUT = 2.0
 KEPT_TIMEOUT = 5.0  # seconds: should what was counted not come, commands must not wait for it
 
@@ -155,10 +158,9 @@ class Inbox:
         """Whether the next commands are to be written each in a write of its own."""
         return self._singly > 0
 
-    async def prepare(self, most: int = MOST_AT_ONCE) -> Prepared:
-        """Take up to `most` of what has arrived, and look up what applying it needs."""
-        most = min(most, 1 if self._singly else MOST_AT_ONCE)
-        taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+    async def prepare(self, most: int = MOST_AT_ONCE, jobs: Mapping[str, Job] = NO_JOBS) -> Prepared:
+        """Take up to `most` of what has arrived, and look up what applying it to `jobs` needs."""
+        taken = self._take(min(most, 1 if self._singly else MOST_AT_ONCE))
         if not taken:
             return Prepared(commands=(), runs={}, repeated=())
         self._singly = max(0, self._singly - 1)
@@ -166,13 +168,32 @@ class Inbox:
             known = await self._store.commands.replies([received.command.id for received in taken])
             unanswered = [received for received in taken if received.command.id not in known]
             fresh = _first_of_each_id(unanswered)
-            wanted = [run_id for received in fresh.values() for run_id in named_runs(received.command)]
-            runs = await self._store.runs.get_many(wanted) if wanted else {}
+            runs = await self._look_up([received.command for received in fresh.values()], jobs)
         except CronexecError:
             self.put_back(taken)
             raise
         self.put_back([one for one in unanswered if fresh[one.command.id] is not one])
         return Prepared(commands=list(fresh.values()), runs=runs, repeated=self._repeated(taken, known))
+
+    def _take(self, most: int) -> list[Received]:
+        """Take from the front. A backfill makes as many runs as fit into a write: it goes alone."""
+        taken: list[Received] = []
+        while self._waiting and len(taken) < most:
+            goes_alone = isinstance(self._waiting[0].command, BackfillJob)
+            if not (goes_alone and taken):
+                taken.append(self._waiting.popleft())
+            if goes_alone:
+                break
+        return taken
+
+    async def _look_up(self, commands: Sequence[Command], jobs: Mapping[str, Job]) -> dict[str, Run]:
+        """Return the entries of the ledger that applying the commands needs, by id."""
+        wanted = [run_id for command in commands for run_id in named_runs(command)]
+        runs = await self._store.runs.get_many(wanted) if wanted else {}
+        for command in commands:
+            if (named := named_slots(command, jobs)) is not None:
+                runs |= {run.id: run for run in await self._store.runs.at_slots(*named)}
+        return runs
 
     def _repeated(
         self, taken: Sequence[Received], known: Mapping[str, RecordedReply]
