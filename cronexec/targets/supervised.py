@@ -21,7 +21,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import cronexec
+from cronexec import supervisor
 from cronexec.errors import CronexecError
 from cronexec.ports import OutputSink
 from cronexec.supervisor.frames import Frame, Frames, packed
@@ -33,7 +33,7 @@ PAUSE = 0.005  # seconds
 PROGRAM = "import sys; sys.path.append(sys.argv[3]); from cronexec.supervisor.commands import main; main()"
 
 
-_HOME = str(Path(cronexec.__file__).parent.parent)
+_HOME = str(Path(supervisor.__file__).parents[2])
 
 
 class ShellStartError(CronexecError):
