@@ -20,7 +20,8 @@ ZONES = [
 ]
 CRONS = [
     "* * * * *", "*/15 * * * *", "0 * * * *", "30 2 * * *", "0,30 2-3 * * *", "0 0 * * *", "*/20 1-3 * * *",
-    "0 */3 * * *", "0 1-5/2 * * sun", "0 9 1,15 * mon", "0 0 L * *", "30 1 * * sun#1", "*/40 30 2 * * *",
+    "0 */3 * * *", "H H(0-3) * * *", "H/20 * * * *", "0 1-5/2 * * sun", "0 9 1,15 * mon", "0 0 L * *",
+    "30 1 * * sun#1", "*/40 30 2 * * *",
 ]  # fmt: skip
 CHANGES = [
     "2026-03-29T01:00Z", "2026-10-25T01:00Z", "2026-03-08T07:00Z", "2026-11-01T06:00Z", "2026-10-03T15:30Z",
@@ -28,9 +29,18 @@ CHANGES = [
     "2026-12-13T00:00Z",  # where two blocks of a zone's periods meet
 ]  # fmt: skip
 
-crons = st.builds(
-    lambda cron, zone: {"cron": cron, "timezone": zone}, st.sampled_from(CRONS), st.sampled_from(ZONES)
-)
+RULES = [
+    {}, {}, {"gap": "skip"}, {"fold": "second"}, {"fold": "both"}, {"gap": "skip", "fold": "second"},
+    {"gap": "skip", "fold": "both"},
+]  # fmt: skip
+
+
+def cron_document(cron: str, zone: str, rule: dict[str, str]) -> dict[str, object]:
+    follows_real_time = set("*/") & set(cron.split()[-4])
+    return {"cron": cron, "timezone": zone, "dst": {} if follows_real_time else rule}
+
+
+crons = st.builds(cron_document, st.sampled_from(CRONS), st.sampled_from(ZONES), st.sampled_from(RULES))
 intervals = st.builds(lambda every: {"every": every}, st.integers(600, 100_000))
 schedules = st.one_of(crons, crons, crons, intervals).map(
     lambda document: Schedule.from_document(document, name="job")
@@ -90,9 +100,27 @@ def test_the_last_slots_are_the_tail_of_the_slots(
     assert schedule.last_slots(after, after + length, count) == slots[max(0, len(slots) - count) :]
 
 
-@given(schedules)
+exclusions = st.lists(
+    st.sampled_from(
+        [
+            "2026-12-24",
+            "2026-12-24/2027-01-02",
+            "2026-12-24T18:00Z/2026-12-25",
+            {"cron": "* 12 * * *"},
+            {"calendar": ["2026-12-25"]},
+        ]
+    ),
+    max_size=3,
+)
+
+
+@given(schedules, exclusions, st.sampled_from([None, "0s", "500ms", "10s"]))
 @properties
-def test_a_schedule_reads_its_own_document(schedule: Schedule) -> None:
+def test_a_schedule_reads_its_own_document(
+    plain: Schedule, exclude: list[object], jitter: str | None
+) -> None:
+    document = {**plain.to_document(), "exclude": exclude, "jitter": jitter}
+    schedule = Schedule.from_document(document, name="job")
     again = Schedule.from_document(schedule.to_document(), name="job")
     assert again == schedule
     assert hash(again) == hash(schedule)
