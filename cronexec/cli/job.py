@@ -14,6 +14,7 @@ from cronexec.cli.job_control import delete, pause, resume, trigger
 from cronexec.cli.job_found import find_job, miss_job
 from cronexec.cli.job_next import next_slots
 from cronexec.cli.job_put import Putting
+from cronexec.cli.job_windows import blackout, exception_lines, pause_line, skip_next, unblackout
 from cronexec.cli.namespaces import create_option, require_served, run_sending
 from cronexec.cli.output import (
     examples,
@@ -49,7 +50,7 @@ def job() -> None:
 def list_jobs(ctx: click.Context, paused: bool, as_json: bool) -> None:
     """List all jobs, with their next slot."""
     jobs, now = run_session(ctx, _read_jobs)
-    shown = [each for each in jobs if each.paused or not paused]
+    shown = [each for each in jobs if each.paused_at(now) or not paused]
     if as_json:
         print_json({"jobs": [job_record(each, now) for each in shown]})
         return
@@ -59,13 +60,20 @@ def list_jobs(ctx: click.Context, paused: bool, as_json: bool) -> None:
             each.version,
             each.schedule.describe(),
             target_line(each.document.target),
-            "paused" if each.paused else people(next_slot(each, now)) or "no more",
+            _next_text(each, now),
             "in code" if each.declared else each.document.owner,
         )
         for each in shown
     ]
     empty = "No job is paused." if jobs else "No jobs yet: put some with 'cronexec job put FILE'."
     print_table(("JOB", "VERSION", "SCHEDULE", "TARGET", "NEXT", "OWNER"), rows, empty=empty)
+
+
+def _next_text(job: Job, now: datetime) -> str:
+    paused = job.paused_at(now)
+    if paused is None:
+        return people(next_slot(job, now)) or "no more"
+    return "paused" if paused.until_at is None else f"paused until {people(paused.until_at)}"
 
 
 async def _read_jobs(session: Session) -> tuple[list[Job], datetime]:
@@ -93,15 +101,15 @@ def show(ctx: click.Context, name: str, history: bool, as_json: bool) -> None:
     if as_json:
         print_json(job_record(found, now))
         return
-    fields = {
-        "version": found.version,
-        "updated": f"{people(found.updated_at)} by {found.issued_by or 'somebody'}",
-        "paused": f"since {people(found.paused.since_at)} by {found.paused.issued_by}"
-        if found.paused
-        else None,
-        "next": people(next_slot(found, now)),
-    }
-    for key, value in fields.items():
+    paused = found.paused_at(now)
+    fields = [
+        ("version", found.version),
+        ("updated", f"{people(found.updated_at)} by {found.issued_by or 'somebody'}"),
+        ("paused", pause_line(paused) if paused else None),
+        *exception_lines(found, now),
+        ("next", people(next_slot(found, now))),
+    ]
+    for key, value in fields:
         if value is not None:
             click.echo(f"# {key}: {value}")
     click.echo(document_text(found.document.to_document()), nl=False)
@@ -216,5 +224,5 @@ def validate(ctx: click.Context, /, *, files: Sequence[str], as_json: bool, **cr
         click.echo(f"{each.name}: valid; {each.schedule.describe()}")
 
 
-for command in (delete, next_slots, pause, resume, trigger):
+for command in (blackout, delete, next_slots, pause, resume, skip_next, trigger, unblackout):
     job.add_command(command)

@@ -4,14 +4,14 @@ import asyncio
 import json
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
 from cronexec.cli.failure import failure_of
 from cronexec.cli.namespaces import run_sending
-from cronexec.cli.output import Length, examples, json_option, print_json, stop
+from cronexec.cli.output import Instant, Length, examples, json_option, print_json, stop
 from cronexec.cli.run_watch import end_watch
 from cronexec.cli.session import Session, wait_option
 from cronexec.cli.watch_view import new_view, show_run
@@ -39,25 +39,52 @@ def delete(
     async def one(session: Session, name: str) -> Mapping[str, Any]:
         return await session.client.jobs.delete(name, if_version=if_version)
 
-    _for_each(ctx, names, one, wait=wait, as_json=as_json, said=lambda _: "deleted")
+    for_each(ctx, names, one, wait=wait, as_json=as_json, said=lambda _: "deleted")
 
 
 @examples(
     "cronexec job pause close-league",
+    'cronexec job pause close-league --until 2026-12-27T08:00Z --reason "holidays" --owner ann',
+    "cronexec job pause close-league --for 2h",
 )
 @click.command(short_help="Skip the slots of jobs until they are resumed.")
 @names_argument
+@click.option("--until", type=Instant(ahead=True), help="The last instant that is skipped; it goes on by itself.")
+@click.option("--for", "length", type=Length(), help="How long from now, instead of --until.")
+@click.option("--reason", help="Shown with the job and its skipped slots.")
+@click.option("--owner", help="Who answers for it.")
 @wait_option
 @json_option
 @click.pass_context
-def pause(ctx: click.Context, names: Sequence[str], wait: float, as_json: bool) -> None:
-    """Skip the slots of jobs until they are resumed. Queued runs are cancelled, running ones go on."""
+def pause(
+    ctx: click.Context,
+    /,
+    *,
+    names: Sequence[str],
+    until: datetime | None,
+    length: timedelta | None,
+    reason: str | None,
+    owner: str | None,
+    wait: float,
+    as_json: bool,
+) -> None:
+    """Skip the slots of jobs until they are resumed, or until an instant (UTC without an offset).
+
+    Queued runs are cancelled, running ones go on.
+    """
+    if until is not None and length is not None:
+        raise click.UsageError("give --until or --for, not both")
+    until = until if length is None else datetime.now(UTC) + length
 
     async def one(session: Session, name: str) -> Mapping[str, Any]:
-        return await session.client.jobs.pause(name)
+        return await session.client.jobs.pause(name, until=until, reason=reason, owner=owner)
 
-    said = {True: "paused", False: "was paused already"}
-    _for_each(ctx, names, one, wait=wait, as_json=as_json, said=lambda result: said[result["changed"]])
+    def said(result: Mapping[str, Any]) -> str:
+        if not result["changed"]:
+            return "was paused already"
+        return f"paused until {result['paused_until']}" if result.get("paused_until") else "paused"
+
+    for_each(ctx, names, one, wait=wait, as_json=as_json, said=said)
 
 
 @examples(
@@ -77,12 +104,12 @@ def resume(ctx: click.Context, names: Sequence[str], wait: float, as_json: bool)
     def said(result: Mapping[str, Any]) -> str:
         return f"resumed; next {result.get('next')}" if result["changed"] else "was not paused"
 
-    _for_each(ctx, names, one, wait=wait, as_json=as_json, said=said)
+    for_each(ctx, names, one, wait=wait, as_json=as_json, said=said)
 
 
-def _for_each(
+def for_each(
     ctx: click.Context,
-    names: Sequence[str],
+    names: Sequence[str] | Callable[[Session], Awaitable[Sequence[str]]],
     one: Callable[[Session, str], Awaitable[Mapping[str, Any]]],
     *,
     wait: float,
@@ -91,11 +118,13 @@ def _for_each(
 ) -> None:
     """Send a command for each name; refusals of some do not keep the others from being done."""
 
-    async def work(session: Session) -> list[Mapping[str, Any] | BaseException]:
-        return await asyncio.gather(*(one(session, name) for name in names), return_exceptions=True)
+    async def work(session: Session) -> list[tuple[str, Mapping[str, Any] | BaseException]]:
+        chosen = await names(session) if callable(names) else names
+        results = await asyncio.gather(*(one(session, name) for name in chosen), return_exceptions=True)
+        return list(zip(chosen, results, strict=True))
 
     codes, records = [0], []
-    for name, result in zip(names, run_sending(ctx, work, wait=wait), strict=True):
+    for name, result in run_sending(ctx, work, wait=wait):
         if isinstance(result, CronexecError):
             failure = failure_of(result)
             codes.append(failure.exit_code)

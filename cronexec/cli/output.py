@@ -206,22 +206,30 @@ class Length(click.ParamType[timedelta]):
 
 
 class Instant(click.ParamType[datetime]):
-    """An instant: ISO 8601 (UTC where there is no offset), or a length, which counts back from now."""
+    """An instant: ISO 8601 (UTC where there is no offset), or a length, which counts back from now.
+
+    `ahead`: a length counts on from now instead.
+    """
 
     name = "instant"
+
+    def __init__(self, *, ahead: bool = False) -> None:
+        self._ahead = ahead
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         if isinstance(value, datetime):
             return value
         try:
-            return datetime.now(UTC) - parse_duration(value)
+            length = parse_duration(value)
+            return datetime.now(UTC) + (length if self._ahead else -length)
         except ValueError:
             pass
         try:
             instant = datetime.fromisoformat(value)
         except ValueError:
             self.fail(
-                f"{value!r} is neither a length back from now (1h) nor an instant (2026-12-24T18:00Z)",
+                f"{value!r} is neither a length {'from now' if self._ahead else 'back from now'} (1h) "
+                "nor an instant (2026-12-24T18:00Z)",
                 param,
                 ctx,
             )
