@@ -49,7 +49,7 @@ def delete(
 )
 @click.command(short_help="Skip the slots of jobs until they are resumed.")
 @names_argument
-@click.option("--until", type=Instant(ahead=True), help="The last instant that is skipped; it goes on by itself.")
+@click.option("--until", type=Instant(ahead=True), help="The last instant that is skipped.")
 @click.option("--for", "length", type=Length(), help="How long from now, instead of --until.")
 @click.option("--reason", help="Shown with the job and its skipped slots.")
 @click.option("--owner", help="Who answers for it.")

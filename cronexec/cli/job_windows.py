@@ -24,7 +24,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def selection(function: Function) -> Function:
     """Add the ways to say which jobs are meant."""
     for decorator in (
-        click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="Jobs with this label."),
+        click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="With this label."),
         click.option("--all", "every", is_flag=True, help="All jobs that there are now."),
         click.argument("names", metavar="[NAME...]", nargs=-1),
     ):
@@ -133,7 +133,7 @@ def blackout(
     wait: float,
     as_json: bool,
 ) -> None:
-    """Skip the slots of jobs from one instant to another, both included. Instants are UTC without an offset."""
+    """Skip the slots of jobs from one instant to another, both included (UTC without an offset)."""
     if listing:
         _list(ctx, Selection(names, labels, every=every or not (names or labels)), as_json=as_json)
         return

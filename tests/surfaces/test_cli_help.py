@@ -18,7 +18,8 @@ cronexec = CommandLine({})
 OTHERS = {"dev"}  # tested where it is built
 GROUPS = ("job", "run", "ledger", "baton", "command")
 VERBS = {
-    "job": {"list", "show", "put", "delete", "pause", "resume", "trigger", "next", "validate"} | {"skip-next", "blackout", "unblackout"},
+    "job": {"list", "show", "put", "delete", "pause", "resume", "trigger", "next", "validate"}
+    | {"skip-next", "blackout", "unblackout"},
     "run": {"list", "show", "logs", "watch", "cancel"},
     "ledger": {"verify"},
     "baton": {"status", "reinsert", "release"},
