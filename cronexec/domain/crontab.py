@@ -1,8 +1,8 @@
 r"""Crontabs, read as cron reads them and turned into job documents.
 
 Both formats are known: a user's, and the system's of /etc/crontab and /etc/cron.d, with a column for the
-user. Environment lines count for the lines below them, as in cron: `CRON_TZ` becomes the time zone, `HOME`
-the directory as well, `SHELL` the shell of the command, the others its environment. `\%` is a percent sign.
+user. Environment lines count for the lines below them, as in cron: `CRON_TZ` becomes the time zone,
+`RANDOM_DELAY` (minutes) jitter, `HOME` the directory as well, `SHELL` the shell of the command, the others its environment. `\%` is a percent sign.
 
 What has no equivalent is named with its line and refused, never dropped: input after an unescaped `%`,
 `@reboot`, mail, another user than the instances', the `-` of SUSE that keeps a line out of the log. Missed
@@ -40,17 +40,17 @@ _WITHOUT_EQUIVALENT = {
     "MAILFROM": "no mail is sent; leave it out",
     "CONTENT_TYPE": "no mail is sent; leave it out",
     "CONTENT_TRANSFER_ENCODING": "no mail is sent; leave it out",
-    "RANDOM_DELAY": "jitter is not available yet; leave it out",
     "LOGNAME": "it is the user's name and cannot be set, in cron neither; leave it out",
 }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Context:
-    """What counts for the next line: the environment so far, the time zone, and a name given by a comment."""
+    """What counts for the next line: the environment so far, time zone, jitter, and a name given by a comment."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
     timezone: str = "UTC"
+    jitter: str | None = None
     name: str | None = None
 
 
@@ -172,11 +172,19 @@ class _Reader:
 def _assign(name: str, value: str, context: _Context) -> _Context:
     if name == "CRON_TZ":
         return replace(context, timezone=value or "UTC")
+    if name == "RANDOM_DELAY":
+        return replace(context, jitter=_read_minutes(value))
     if name in _WITHOUT_EQUIVALENT and (value or name != "MAILTO"):
         raise _RefusedError(f"{name}: {_WITHOUT_EQUIVALENT[name]}")
     if name == "MAILTO":
         return context
     return replace(context, environment={**context.environment, name: value})
+
+
+def _read_minutes(value: str) -> str | None:
+    if not re.fullmatch(r"\d{0,4}", value, re.ASCII):
+        raise _RefusedError(f"RANDOM_DELAY: {value!r} is no number of minutes")
+    return f"{value}m" if value.strip("0") else None
 
 
 def _unquote(value: str) -> str:
@@ -198,7 +206,8 @@ def _split_entry(line: str) -> tuple[str, str]:
 
 
 def _schedule(when: str, context: _Context) -> dict[str, Any]:
-    return {"cron": when, **({"timezone": context.timezone} if context.timezone != "UTC" else {})}
+    timezone = {"timezone": context.timezone} if context.timezone != "UTC" else {}
+    return {"cron": when, **timezone, **({"jitter": context.jitter} if context.jitter else {})}
 
 
 def _target(command: str, context: _Context) -> dict[str, Any]:

@@ -94,7 +94,12 @@ REFUSED: list[tuple[str, str]] = [
             "is wanted"
         ),
     ),
-    ("RANDOM_DELAY=5", "crontab, line 1: RANDOM_DELAY: jitter is not available yet; leave it out"),
+    ("RANDOM_DELAY=soon", "crontab, line 1: RANDOM_DELAY: 'soon' is no number of minutes"),
+    (
+        "RANDOM_DELAY=6\n*/5 * * * * x",
+        "crontab, line 2: schedule.jitter: jitter 6m is longer than the 5m between two slots; a run could "
+        "start after the next; give at most 5m",
+    ),
     (
         "LOGNAME=x",
         "crontab, line 1: LOGNAME: it is the user's name and cannot be set, in cron neither; leave it out",
@@ -179,6 +184,18 @@ def test_the_time_zone_is_the_one_of_cron_tz_from_that_line_on() -> None:
     assert zones == [None, "Europe/Amsterdam", None]
     zones = [document["schedule"].get("timezone") for document in read(text, timezone="Asia/Tokyo")[0]]
     assert zones == ["Asia/Tokyo", "Europe/Amsterdam", None]
+
+
+def test_random_delay_is_jitter_from_that_line_on() -> None:
+    text = "0 3 * * * a
+RANDOM_DELAY=15
+0 3 * * * b
+RANDOM_DELAY=0
+0 3 * * * c
+"
+    documents, problems = read(text)
+    assert problems == []
+    assert [document["schedule"].get("jitter") for document in documents] == [None, "15m", None]
 
 
 SYSTEM = "17 *\t* * *\troot\tcd / && run-parts --report /etc/cron.hourly\n@daily www-data php clean.php\n"
