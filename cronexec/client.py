@@ -7,11 +7,13 @@ database directly and need no holder.
 import asyncio
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from cronexec.backfill import Outlook, look_over, send_parts
+from cronexec.domain.backfill import MOST_SLOTS, Ran
 from cronexec.domain.command import (
     CancelRun,
     Command,
@@ -136,6 +138,33 @@ class Jobs:
         fields = {"name": name, "params": params, "key": key, **self._commands.identity()}
         given = {field: value for field, value in fields.items() if value is not None}
         return await self._commands.send(command_from_fields({"type": "job.trigger", **given}))
+
+    async def past(self, name: str, since: datetime, until: datetime | None, *, most: int) -> Outlook:
+        """Return the job's slots from `since` to `until` (now, if None), and which of them ran already."""
+        return await look_over(self._store, name, since, until, most)
+
+    def backfill_parts(self, outlook: Outlook, **how: Any) -> AsyncIterator[Mapping[str, Any]]:
+        """Run the job for the slots of `outlook`; see `backfill.send_parts`."""
+        return send_parts(self._commands, outlook, **how)
+
+    async def backfill(
+        self,
+        name: str,
+        since: datetime,
+        until: datetime | None = None,
+        *,
+        ran: Ran = "refuse",
+        params: Mapping[str, Any] | None = None,
+        most: int = MOST_SLOTS,
+    ) -> Mapping[str, Any]:
+        """Run the job for its past slots, both ends included; returns how many were `queued`.
+
+        `ran`: what becomes of slots that ran already. `most`: refuse a range with more slots than this.
+        """
+        outlook = await self.past(name, since, until, most=most)
+        parts = [part async for part in self.backfill_parts(outlook, ran=ran, params=params)]
+        counts = ("queued", "ran_before", "excluded")
+        return {"name": name, **{count: sum(part[count] for part in parts) for count in counts}}
 
     async def list(self) -> list[Job]:
         return await self._store.jobs.list()

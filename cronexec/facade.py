@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from cronexec.domain.backfill import MOST_SLOTS, Ran
 from cronexec.domain.job import Job, JobDocument
 from cronexec.domain.run import Run, RunState
 from cronexec.ports import RunFilter
@@ -98,6 +99,25 @@ class SyncJobs:
     ) -> Result:
         """Run a job now, with `params` for the job's own; returns the `run`'s id. Once for each `key`."""
         return self._call(lambda client: client.jobs.trigger(name, params=params, key=key))
+
+    def backfill(
+        self,
+        name: str,
+        since: datetime,
+        until: datetime | None = None,
+        *,
+        ran: Ran = "refuse",
+        params: Mapping[str, Any] | None = None,
+        most: int = MOST_SLOTS,
+    ) -> Result:
+        """Run a job for its past slots from `since` to `until` (now), aware datetimes, both included.
+
+        Returns how many runs were `queued`; they wait behind live slots. Slots that `ran` already refuse it
+        all, or are left out ("skip"), or run once more ("again"). More slots than `most` are refused.
+        """
+        return self._call(
+            lambda client: client.jobs.backfill(name, since, until, ran=ran, params=params, most=most)
+        )
 
     def list(self) -> list[Job]:
         """Return all jobs."""
@@ -206,6 +226,25 @@ class AsyncJobs:
     ) -> Result:
         """Run a job now, with `params` for the job's own; returns the `run`'s id. Once for each `key`."""
         return await self._call(lambda client: client.jobs.trigger(name, params=params, key=key))
+
+    async def backfill(
+        self,
+        name: str,
+        since: datetime,
+        until: datetime | None = None,
+        *,
+        ran: Ran = "refuse",
+        params: Mapping[str, Any] | None = None,
+        most: int = MOST_SLOTS,
+    ) -> Result:
+        """Run a job for its past slots from `since` to `until` (now), aware datetimes, both included.
+
+        Returns how many runs were `queued`; they wait behind live slots. Slots that `ran` already refuse it
+        all, or are left out ("skip"), or run once more ("again"). More slots than `most` are refused.
+        """
+        return await self._call(
+            lambda client: client.jobs.backfill(name, since, until, ran=ran, params=params, most=most)
+        )
 
     async def list(self) -> list[Job]:
         """Return all jobs."""

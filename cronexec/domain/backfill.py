@@ -9,10 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
+from typing import Literal
 
 from cronexec.domain.run import Cause, Run, RunState
 from cronexec.domain.schedule import Schedule
 
+Ran = Literal["refuse", "skip", "again"]  # what becomes of a backfill's slots that ran already
+MOST_SLOTS = 1_000  # in a range, unless somebody asks for more
 SECOND = timedelta(seconds=1)
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictInt
 
+from cronexec.domain.backfill import Ran
 from cronexec.domain.command_model import CommandModel, Key
 from cronexec.domain.job import JobName
 from cronexec.domain.json_values import JsonObject
@@ -36,6 +37,6 @@ class BackfillJob(CommandModel):
     name: JobName
     since: Instant
     until: Instant
-    ran: Literal["refuse", "skip", "again"] = "refuse"
+    ran: Ran = "refuse"
     limit: Annotated[StrictInt, Field(ge=1, le=MOST_BACKFILLED)] = MOST_BACKFILLED
     params: JsonObject | None = None

@@ -65,7 +65,7 @@ def backfill(command: BackfillJob, situation: Situation) -> Effects:
     ran_before = ran(run for run in known if run.job == job.name)
     again = [slot for slot in found.slots if slot in ran_before]
     if again and command.ran == "refuse":
-        raise RefusedError(ErrorCode.CONFLICT, _ran_already(again, len(found.slots)), "ran")
+        raise ran_already(again, len(found.slots))
     taken = {run.id for run in known}
     entries = tuple(
         _backfilled(command, job, slot, situation, params=params, taken=taken)
@@ -111,10 +111,12 @@ def _check_range(command: BackfillJob, at: datetime) -> None:
         raise RefusedError(ErrorCode.INVALID, why, "until")
 
 
-def _ran_already(slots: Sequence[datetime], of: int) -> str:
+def ran_already(slots: Sequence[datetime], of: int) -> RefusedError:
+    """Return the refusal of a backfill with slots that ran before."""
     named = ", ".join(slot_text(slot) for slot in slots[:MOST_NAMED])
     more = f" and {len(slots) - MOST_NAMED} more" if len(slots) > MOST_NAMED else ""
-    return f"{len(slots)} of {of} slots ran already: {named}{more}; say whether to skip or repeat them"
+    why = f"{len(slots)} of {of} slots ran already: {named}{more}; say whether to skip or repeat them"
+    return RefusedError(ErrorCode.CONFLICT, why, "ran")
 
 
 def _backfilled(
