@@ -39,6 +39,7 @@ from cronexec.domain.controls import (
 from cronexec.domain.job import Job, JobVersion
 from cronexec.domain.ledger import Claiming, claim
 from cronexec.domain.plan import Due
+from cronexec.domain.replacement import replaced_by
 from cronexec.domain.run import (
     Run,
     slot_run_id,
@@ -108,11 +109,14 @@ def _put(command: PutJob, situation: Situation) -> Effects:
         job, entries = with_pause(job, lasting, situation, after=job.from_at)
     else:
         entries = _decided_now(job, situation)
+    replaced = replaced_by(entries, document, situation)
     return Effects(
         reply=job_reply(command, job, situation, changed=True, told={"created": old is None}),
         job=job,
         versions=(*closed, opened),
         entries=entries,
+        settles=replaced.settles,
+        cancels=replaced.cancels,
         closes=closes(old, situation.at) if old else (),
     )
 

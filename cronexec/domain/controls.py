@@ -22,6 +22,7 @@ from cronexec.domain.commands_job import BlackoutJob, PauseJob, ResumeJob, SkipS
 from cronexec.domain.job import Job
 from cronexec.domain.job_state import MOST_BLACKOUTS, Blackout, Pause, SkippedOnce
 from cronexec.domain.ledger import CloseRange, Settle, pause_entry
+from cronexec.domain.replacement import cancel_reason
 from cronexec.domain.run import Cause, Outcome, Run, RunState, slot_text
 from cronexec.domain.situation import Effects, Situation
 from cronexec.domain.wanted import next_run
@@ -233,7 +234,7 @@ def revoke(run: Run, job: Job, at: datetime) -> Settle | None:
     was claimed before.
     """
     if run.cancel_requested_by is not None:
-        return cancelled(run, f"cancelled by {run.cancel_requested_by}", at)
+        return cancelled(run, cancel_reason(run.cancel_requested_by), at)
     if job.deleted_at is not None:
         return cancelled(run, "job_deleted", at)
     lasting = job.paused_at(at)

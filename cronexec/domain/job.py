@@ -11,13 +11,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     AfterValidator,
     Field,
-    StrictInt,
     ValidationError,
     ValidationInfo,
     model_validator,
@@ -27,8 +25,16 @@ from cronexec.domain.document_schema import publish_schema
 from cronexec.domain.duration import format_duration
 from cronexec.domain.job_state import Blackout, Pause, Skip, SkippedOnce
 from cronexec.domain.json_values import NO_FIELDS, JsonObject, canonical_json
-from cronexec.domain.model import NO_TEXTS, DocumentModel, Length, PositiveLength, TextMap
+from cronexec.domain.model import NO_TEXTS, DocumentModel, PositiveLength, TextMap
 from cronexec.domain.params import ParamsSchemaField, fill_in
+from cronexec.domain.policies import (
+    Abandoned,
+    Misfire,
+    MisfirePolicy,
+    Overlap,
+    OverlapField,
+    OverlapPolicy,
+)
 from cronexec.domain.problems import expected, invalid_document, problem, problems
 from cronexec.domain.retry import Retry
 from cronexec.domain.run import SkipReason
@@ -49,6 +55,7 @@ __all__ = [
     "Misfire",
     "MisfirePolicy",
     "Overlap",
+    "OverlapPolicy",
     "Pause",
     "PublishTarget",
     "Retry",
@@ -61,7 +68,6 @@ __all__ = [
 
 JOB_NAME = r"[a-z0-9][a-z0-9._-]{0,127}"
 MAX_DOCUMENT_BYTES = 64 * 1024
-MAX_MISFIRE_LIMIT = 100_000
 READ_FROM = "read_from"  # in a validation's context: bytes of JSON
 _LONGER_AT_MOST = 6  # times, written as the size is measured: DEL takes one byte, and six as \u007f
 
@@ -71,41 +77,6 @@ _RESOLVED_IN_TARGETS = (
     "secrets are not resolved in params, which are stored and shown; got {secret}; write it where the target "
     "needs it (a webhook's url, headers or body, a shell's command or env, a publish's fields)"
 )
-
-
-class Overlap(StrEnum):
-    """What happens to a slot that comes due while an earlier run of the job is unsettled."""
-
-    QUEUE = "queue"
-    SKIP = "skip"
-    ALLOW = "allow"
-
-
-class Abandoned(StrEnum):
-    """What becomes of a run whose instance vanished before it recorded an outcome.
-
-    `ask`: it stays open, and keeps its place, until a person retries or resolves it.
-    """
-
-    FAIL = "fail"
-    RETRY = "retry"
-    ASK = "ask"
-
-
-class MisfirePolicy(StrEnum):
-    """Which of the slots found later than their grace are run."""
-
-    LATEST = "latest"
-    ALL = "all"
-    SKIP = "skip"
-
-
-class Misfire(DocumentModel):
-    """What happens to missed slots. `limit`: at most so many of the newest are run under `all`."""
-
-    policy: MisfirePolicy = MisfirePolicy.LATEST
-    grace: Annotated[Length, Field(json_schema_extra={"default": "1m"})] = timedelta(seconds=60)
-    limit: Annotated[StrictInt, Field(ge=1, le=MAX_MISFIRE_LIMIT)] = 100
 
 
 def check_job_name(name: str) -> str:
@@ -148,10 +119,10 @@ class JobDocument(DocumentModel):
             "run_on",
         }
     )
-    words_not_yet: ClassVar[frozenset[str]] = frozenset({"replace"})
     homes: ClassVar[Mapping[str, str]] = (
         dict.fromkeys((*SCHEDULE_FIELDS, "calendar"), "schedule")
-        | dict.fromkeys(("grace", "limit", "policy"), "misfire")
+        | dict.fromkeys(("grace", "limit", "policy", "window"), "misfire")
+        | dict.fromkeys(("queue_limit", "max_running"), "overlap")
         | dict.fromkeys(("max_attempts", "initial_delay", "max_delay"), "retry")
         | dict.fromkeys(("url", "method", "headers", "body", "expect"), "target")
         | dict.fromkeys(("command", "env", "cwd", "kill_after", "exchange", "routing_key", "type"), "target")
@@ -169,7 +140,7 @@ class JobDocument(DocumentModel):
     ] = NO_FIELDS
     timeout: PositiveLength | None = None
     expected: PositiveLength | None = None
-    overlap: Overlap = Overlap.QUEUE
+    overlap: OverlapField = Overlap()
     misfire: Misfire = Misfire()
     retry: Retry | None = None
     abandoned: Abandoned = Abandoned.FAIL

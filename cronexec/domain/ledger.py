@@ -5,7 +5,7 @@ turns the verdicts of the policies into entries. Nothing is written here; the en
 fenced write.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -88,9 +88,14 @@ def claim(
     verdicts = judge(
         job, first=due.first, after=due.after, until=claiming.until, judged_at=claiming.judged_at
     )
+    if job.document.overlap.replaces:
+        verdicts = _newest(verdicts)
     places = occupancy.places(job.name)
     overlapping: Verdict | None = None
     for verdict in verdicts:
+        if verdict.skip is SkipReason.OVERLAP:
+            overlapping = _extended(overlapping, verdict)
+            continue
         if verdict.skip is None and not places.take(job.document, catch_up=verdict.catch_up):
             overlapping = _extended(overlapping, verdict)
             if verdict.catch_up or job.is_selective:
@@ -105,6 +110,19 @@ def claim(
         yield _entry(job, verdict, claiming, reason=unavailable)
     if overlapping is not None:
         yield _entry(job, overlapping, claiming)
+
+
+def _newest(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
+    """Leave of the wanted slots, under `replace`, the newest live one: it would replace the others at once.
+
+    Missed slots replace nothing; without a live one after them they are all left.
+    """
+    decided = list(verdicts)
+    live = (at for at, verdict in enumerate(decided) if verdict.skip is None and not verdict.catch_up)
+    newest = max(live, default=0)
+    for at, verdict in enumerate(decided):
+        replaced = at < newest and verdict.skip is None
+        yield Verdict(slot=verdict.slot, skip=SkipReason.OVERLAP) if replaced else verdict
 
 
 def _extended(skipped: Verdict | None, verdict: Verdict) -> Verdict:

@@ -1,17 +1,23 @@
 """Occupancy: which runs of a job are active, and which wait for them.
 
 Derived from the unsettled runs of the ledger at the start of a term, kept up by the holder while it lasts,
-thrown away at its end. A run is *active* once it may start (it need not have started: places may be short),
-and *waiting* while the overlap policy `queue` holds it back. Live slots wait before those of a catch-up;
-within each, the oldest slot is released first.
+thrown away at its end. A run is *active* once it may start (it need not have started: its instance's places
+may be short, or its next attempt not due), and *waiting* while the overlap policy holds it back. Live slots
+wait before those of a catch-up; within each, the oldest slot is released first.
+
+How many may be active beside a run is said by the version of the job that it was claimed with: runs that were
+allowed to overlap all settle before one that waits under `queue`.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cronexec.domain.job import Overlap
 from cronexec.domain.places import Places
 from cronexec.domain.run import Run
+
+_Waiting = OrderedDict[str, tuple[Run, int | None]]  # with how many may be active at most
 
 
 @dataclass(slots=True)
@@ -19,21 +25,37 @@ class _Line:
     """The unsettled runs of one job. A line may be 100,000 long, and any run of it may settle."""
 
     active: dict[str, Run] = field(default_factory=dict)
-    live: OrderedDict[str, Run] = field(default_factory=OrderedDict)
-    catch_up: OrderedDict[str, Run] = field(default_factory=OrderedDict)
+    live: _Waiting = field(default_factory=OrderedDict)
+    catch_up: _Waiting = field(default_factory=OrderedDict)
+
+    def has_place(self, most: int | None) -> bool:
+        return most is None or len(self.active) < most
 
     def drop(self, run_id: str) -> None:
-        for line in (self.active, self.live, self.catch_up):
-            line.pop(run_id, None)
+        self.active.pop(run_id, None)
+        self.live.pop(run_id, None)
+        self.catch_up.pop(run_id, None)
 
-    def release(self) -> Run | None:
-        """Make the first of those that wait active, if nothing else is."""
-        waiting = self.live or self.catch_up
-        if self.active or not waiting:
-            return None
-        run_id, run = waiting.popitem(last=False)
-        self.active[run_id] = run
-        return run
+    def activate(self, run: Run) -> None:
+        self.drop(run.id)
+        self.active[run.id] = run
+
+    def release(self) -> Iterator[Run]:
+        """Make the first of those that wait active, as long as it has a place."""
+        while waiting := self.live or self.catch_up:
+            run_id = next(iter(waiting))
+            run, most = waiting[run_id]
+            if not self.has_place(most):
+                return
+            del waiting[run_id]
+            self.active[run_id] = run
+            yield run
+
+    def runs(self) -> Iterator[Run]:
+        yield from self.active.values()
+        for waiting in (self.live, self.catch_up):
+            for run, _ in waiting.values():
+                yield run
 
 
 class Occupancy:
@@ -50,34 +72,39 @@ class Occupancy:
             return Places()
         return Places(active=len(line.active), live=len(line.live), catch_up=len(line.catch_up))
 
-    def is_free(self, job: str) -> bool:
-        """Whether no run of the job is active."""
-        return job not in self._lines
+    def active(self, job: str) -> int:
+        """Return how many runs of the job are active."""
+        line = self._lines.get(job)
+        return 0 if line is None else len(line.active)
 
     def enter(self, run: Run, overlap: Overlap) -> bool:
-        """Take a claimed run in. Returns whether it may start now; otherwise a later `settle` releases it."""
+        """Take a claimed run in. Returns whether it may start now; otherwise a later `settle` releases it.
+
+        One that comes in again keeps its place: adopted, given back, or queued for its next attempt.
+        """
         line = self._line_of(run)
-        if overlap is Overlap.ALLOW or not line.active:
-            line.active[run.id] = run
+        most = overlap.most_active
+        if run.id in line.active or line.has_place(most):
+            line.activate(run)
             return True
-        (line.catch_up if run.catch_up else line.live)[run.id] = run
+        (line.catch_up if run.catch_up else line.live)[run.id] = run, most
         return False
 
     def occupy(self, run: Run) -> None:
         """Count a run that is running already (somewhere)."""
-        self._line_of(run).active[run.id] = run
+        self._line_of(run).activate(run)
 
-    def settle(self, run_id: str) -> Run | None:
+    def settle(self, run_id: str) -> tuple[Run, ...]:
         """Take a run out, which may have been waiting itself.
 
-        Returns the run that may start in its place, if any.
+        Returns the runs that may start now, in the order of their line.
         """
         job = self._job_of.pop(run_id, None)
         if job is None:
-            return None
+            return ()
         line = self._lines[job]
         line.drop(run_id)
-        released = line.release()
+        released = tuple(line.release())
         if not line.active:
             del self._lines[job]
         return released
@@ -85,10 +112,11 @@ class Occupancy:
     def unsettled(self, job: str) -> tuple[Run, ...]:
         """Return the job's runs, active ones first, then the waiting ones in their order."""
         line = self._lines.get(job)
-        return (*line.active.values(), *line.live.values(), *line.catch_up.values()) if line else ()
+        return tuple(line.runs()) if line else ()
 
     def _line_of(self, run: Run) -> _Line:
         self._job_of[run.id] = run.job
-        line = self._lines.setdefault(run.job, _Line())
-        line.drop(run.id)  # an adopted run may come in twice; it has one place
+        line = self._lines.get(run.job)
+        if line is None:
+            line = self._lines[run.job] = _Line()
         return line

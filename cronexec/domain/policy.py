@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import assert_never
 
-from cronexec.domain.job import Job, MisfirePolicy
+from cronexec.domain.job import Job, Misfire, MisfirePolicy
 from cronexec.domain.job_state import Skip
 from cronexec.domain.run import SkipReason
 from cronexec.domain.schedule import Schedule
@@ -59,30 +59,38 @@ def judge(
         why = job.passes_over(first) if job.is_selective else None
         yield Verdict(slot=first) if why is None else _skipped(first, why)
         return
-    live_after = _last_missed_second(judged_at - grace, until)
+    live_after = _last_before(judged_at - grace, until)
+    wanted_after = _wanted_after(job.document.misfire, after, judged_at)
     if job.is_selective:
-        yield from _joined(_judge_selectively(job, after, live_after, until))
+        yield from _joined(_judge_selectively(job, after, wanted_after, live_after, until))
         return
     live = job.schedule.slots(max(after, live_after), until)
     first_live = next(live, None)
     if first <= live_after:
-        yield from _missed(job, first, after, live_after, superseded=first_live is not None)
+        yield from _missed(job, first, wanted_after, live_after, superseded=first_live is not None)
     if first_live is not None:
         yield Verdict(slot=first_live)
         for slot in live:
             yield Verdict(slot=slot)
 
 
-def _last_missed_second(oldest_in_grace: datetime, until: datetime) -> datetime:
-    """Return the last whole second that is later than its grace (and not after `until`)."""
-    whole = oldest_in_grace.replace(microsecond=0)
-    return min(until, whole if whole < oldest_in_grace else whole - SECOND)
+def _last_before(instant: datetime, until: datetime) -> datetime:
+    """Return the last whole second before `instant` (and not after `until`)."""
+    whole = instant.replace(microsecond=0)
+    return min(until, whole if whole < instant else whole - SECOND)
+
+
+def _wanted_after(misfire: Misfire, after: datetime, judged_at: datetime) -> datetime:
+    """Return after which instant missed slots may be wanted: what is older than the window is not."""
+    if misfire.window is None:
+        return after
+    return max(after, _last_before(judged_at - misfire.window, judged_at))
 
 
 def _missed(
     job: Job, first: datetime, after: datetime, until: datetime, *, superseded: bool
 ) -> Iterator[Verdict]:
-    """Decide the missed slots in (after, until].
+    """Decide the missed slots from `first` to `until`; none up to `after` is wanted.
 
     `superseded`: a live slot follows, which is all that `latest` wants.
     """
@@ -103,10 +111,15 @@ def _missed(
         yield Verdict(slot=slot, catch_up=True)
 
 
-def _judge_selectively(job: Job, after: datetime, live_after: datetime, until: datetime) -> Iterator[Verdict]:
-    """Decide the slots in (after, until] of a job with exceptions; what is up to `live_after` was missed."""
+def _judge_selectively(
+    job: Job, after: datetime, wanted_after: datetime, live_after: datetime, until: datetime
+) -> Iterator[Verdict]:
+    """Decide the slots in (after, until] of a job with exceptions; what is up to `live_after` was missed.
+
+    Of these, none up to `wanted_after` is wanted.
+    """
     live_after = max(after, live_after)
-    begin = _first_caught_up(job, after, live_after, until)
+    begin = _first_caught_up(job, wanted_after, live_after, until)
     missed = (
         verdict
         for stretch in stretches(job, after, live_after)

@@ -5,7 +5,7 @@ it expects, so that a run which has moved on meanwhile stays as it is.
 """
 
 from cronexec.domain.command import CancelRun, ErrorCode, ResolveRun, RetryRun, ok_reply
-from cronexec.domain.job import Overlap
+from cronexec.domain.job import OverlapPolicy
 from cronexec.domain.ledger import Requeue, Settle
 from cronexec.domain.run import Outcome, Run, RunState, job_of
 from cronexec.domain.situation import Effects, Situation
@@ -40,7 +40,7 @@ def retry(command: RetryRun, situation: Situation) -> Effects:
     if run.state not in RETRIED:
         raise RefusedError(*_why_not(run), "run")
     others = [each for each in situation.unsettled(run.job) if each.id != run.id]
-    if others and job.document.overlap is Overlap.SKIP:
+    if others and job.document.overlap.policy is OverlapPolicy.SKIP:
         why = f"the job {run.job} is running ({others[0].id}), and its overlap policy is skip"
         raise RefusedError(ErrorCode.CONFLICT, why, "run")
     again = Requeue(

@@ -14,7 +14,8 @@ from typing import Any
 
 from cronexec.domain.backfill import past_slots, ran
 from cronexec.domain.command import BackfillJob, ErrorCode, TriggerJob, ok_reply
-from cronexec.domain.job import Job, Overlap
+from cronexec.domain.job import Job, OverlapPolicy
+from cronexec.domain.replacement import replaced_by
 from cronexec.domain.run import BACKFILL, Cause, Run, RunState, backfill_run_id, slot_text, trigger_run_id
 from cronexec.domain.situation import Effects, Situation
 from cronexec.errors import FieldProblem, RefusedError
@@ -34,7 +35,7 @@ def trigger(command: TriggerJob, situation: Situation) -> Effects:
         return Effects(
             reply=ok_reply(command.id, {"run": run_id, "state": there.state.value, "created": False})
         )
-    if job.document.overlap is Overlap.SKIP and situation.unsettled(job.name):
+    if job.document.overlap.policy is OverlapPolicy.SKIP and situation.unsettled(job.name):
         raise RefusedError(
             ErrorCode.CONFLICT, f"the job {job.name} is running, and its overlap policy is skip", "name"
         )
@@ -50,8 +51,12 @@ def trigger(command: TriggerJob, situation: Situation) -> Effects:
         params=merged_params(job, command.params),
         issued_by=command.issued_by,
     )
+    replaced = replaced_by((run,), job.document, situation)
     return Effects(
-        reply=ok_reply(command.id, {"run": run_id, "state": run.state.value, "created": True}), entries=(run,)
+        reply=ok_reply(command.id, {"run": run_id, "state": run.state.value, "created": True}),
+        entries=(run,),
+        settles=replaced.settles,
+        cancels=replaced.cancels,
     )
 
 

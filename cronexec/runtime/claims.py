@@ -15,6 +15,7 @@ from cronexec.domain.job import JobDocument
 from cronexec.domain.ledger import Claiming, claim
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.plan import Due
+from cronexec.domain.replacement import replacement, replaces
 from cronexec.domain.run import Run
 from cronexec.runtime.decision import Decision
 from cronexec.runtime.service import Breather
@@ -53,6 +54,8 @@ class Claims:
             self._begun, self._begun_at = None, None
             for entry in entries:
                 decision.claim(entry, item.job.document)
+                if replaces(item.job.document, entry):
+                    self._replace(entry, decision)
                 await breather.breathe()
                 if len(decision.entries) >= most and (following := next(entries, None)) is not None:
                     self._begun, self._begun_at = chain((following,), entries), following.slot
@@ -64,6 +67,11 @@ class Claims:
         if self._due and self._due[0].job.name in names:
             self._begun, self._begun_at = None, None
         self._due = deque(item for item in self._due if item.job.name not in names)
+
+    def _replace(self, entry: Run, decision: Decision) -> None:
+        others = self._occupancy.unsettled(entry.job)
+        if others:
+            decision.replacements[entry.id] = replacement(entry, others, self._claiming.judged_at)
 
     def _decide(self, item: Due) -> Iterator[Run]:
         why = self._unavailable(item.job.document)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from cronexec.domain.job import Job
 from cronexec.domain.ledger import Settle
 from cronexec.domain.parking import park, without_range
+from cronexec.domain.replacement import Replacement
 from cronexec.domain.run import Run
 from cronexec.errors import DuplicateEntryError, UnwritableError
 from cronexec.log import Log
@@ -30,6 +31,7 @@ class _Item:
 
     job: str | None = None
     entries: tuple[Run, ...] = ()
+    replacements: tuple[Replacement, ...] = ()
     settles: tuple[Settle, ...] = ()
 
 
@@ -49,6 +51,8 @@ class Culprits:
         Raises UnwritableError where the database refuses everything.
         """
         await self._write(self._items())
+        for item, _ in self._refused:
+            self._decision.drop_entries(entry.id for entry in item.entries)
         parked, ranges = self._park()
         try:
             await self._close(list(parked.values()), ranges)
@@ -63,8 +67,15 @@ class Culprits:
         by_job: dict[str, list[Run]] = {}
         for entry in self._decision.entries.values():
             by_job.setdefault(entry.job, []).append(entry)
-        claims = [_Item(job=job, entries=tuple(entries)) for job, entries in by_job.items()]
+        claims = [
+            _Item(job=job, entries=tuple(entries), replacements=self._replacements(entries))
+            for job, entries in by_job.items()
+        ]
         return claims + [_Item(settles=(settle,)) for settle in self._decision.settles]
+
+    def _replacements(self, entries: Sequence[Run]) -> tuple[Replacement, ...]:
+        known = self._decision.replacements
+        return tuple(known[entry.id] for entry in entries if entry.id in known)
 
     async def _write(self, items: Sequence[_Item]) -> None:
         if not items:
@@ -83,7 +94,10 @@ class Culprits:
 
     async def _commit(self, items: Sequence[_Item]) -> None:
         term, entries = self._committer.term, [entry for item in items for entry in item.entries]
+        replaced = [each for item in items for each in item.replacements]
         settles = [settle for item in items for settle in item.settles]
+        settles += [settle for each in replaced for settle in each.settles]
+        cancels = {run_id: by for each in replaced for run_id, by in each.cancels.items()}
         while True:
             try:
                 return await self._committer.commit(
@@ -92,6 +106,7 @@ class Culprits:
                         revision=term.revision,
                         entries=entries,
                         settles=settles,
+                        cancels=cancels,
                         catching_up=True,
                     )
                 )
@@ -129,7 +144,6 @@ class Culprits:
         refused_settles = {settle for item, _ in self._refused for settle in item.settles}
         self._decision.settles = [each for each in self._decision.settles if each not in refused_settles]
         for item, why in self._refused:
-            self._decision.drop_entries(entry.id for entry in item.entries)
             if item.job is None:
                 self._log.error("run.settle_refused", run=item.settles[0].run_id, why=why)
             else:

@@ -11,6 +11,7 @@ from datetime import datetime
 from cronexec.domain.job import Job, JobDocument
 from cronexec.domain.ledger import Requeue, Settle
 from cronexec.domain.plan import Due
+from cronexec.domain.replacement import Replacement
 from cronexec.domain.run import Run, RunState
 from cronexec.domain.situation import Effects
 from cronexec.ports import AppliedCommand, Batch
@@ -24,7 +25,8 @@ class Decision:
 
     `entries` are by id, with the version of the job that each was claimed with in `documents`. `planned`: the
     jobs whose slots came due, and `due` those of them that are decided to the end. `returned`: ids of runs
-    that came back unstarted, to be adopted. `reserved`: the entries that start with this very write.
+    that came back unstarted, to be adopted. `replacements`: what claimed runs do to the others of their jobs.
+    `reserved`: the entries that start with this very write.
     """
 
     until: datetime
@@ -37,6 +39,7 @@ class Decision:
     jobs: dict[str, Job] = field(default_factory=dict)
     effects: list[tuple[Received, Effects]] = field(default_factory=list)
     records: list[AppliedCommand] = field(default_factory=list)
+    replacements: dict[str, Replacement] = field(default_factory=dict)
     settles: Sequence[Settle] = ()
     requeues: Sequence[Requeue] = ()
     returned: Sequence[str] = ()
@@ -64,6 +67,7 @@ class Decision:
     def drop_entries(self, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:
             self.entries.pop(run_id, None)
+            self.replacements.pop(run_id, None)
 
     def drop_commands(self, revision: int) -> list[Received]:
         """Take all commands out, with everything that they do; returns them in their order."""
@@ -81,15 +85,19 @@ class Decision:
             entries=list(self.entries.values()),
             jobs=list(self.jobs.values()),
             versions=[version for effect in effects for version in effect.versions],
-            settles=[*self.settles, *(settle for effect in effects for settle in effect.settles)],
+            settles=[*self.settles, *(settle for each in self.endings() for settle in each.settles)],
             requeues=[*self.requeues, *(again for effect in effects for again in effect.requeues)],
             closes=[close for effect in effects for close in effect.closes],
-            cancels={run_id: who for effect in effects for run_id, who in effect.cancels.items()},
+            cancels={run_id: by for each in self.endings() for run_id, by in each.cancels.items()},
             reasons=self.reasons,
             commands=self.records,
             adopt=bool(self.returned),
             catching_up=self.watermark < self.until,
         )
+
+    def endings(self) -> list[Replacement | Effects]:
+        """Return what ends runs, in the order in which it was decided."""
+        return [*self.replacements.values(), *(effects for _, effects in self.effects)]
 
     def reserve(self, reserved: Reserved) -> None:
         """Have the write start these runs besides claiming them: there are places for them."""

@@ -227,7 +227,9 @@ class Holder:
         for run in running:
             self._occupancy.occupy(run)
         reaper.watch(run for run in running if run.id not in self._dispatcher.running)
+        # Those that wait for their next attempt, or were given back, have had their places already.
         queued = [run for run in unsettled if run.state is RunState.QUEUED]
+        queued.sort(key=lambda run: run.attempt == 1)
         await scheduler.take_over(await self._with_documents(queued, scheduler))
         if unsettled:
             self._context.log.info("run.adopted", queued=len(queued), running=len(running))

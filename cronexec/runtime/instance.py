@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from cronexec.domain.follow_up import repeats_abandoned
+from cronexec.domain.replacement import cancellation
 from cronexec.domain.run import Outcome, RunState
 from cronexec.errors import CronexecError, UnreachableError
 from cronexec.runtime.candidate import Candidate
@@ -320,8 +321,7 @@ class Instance:
                 self._context.log.warning("run.cancels_not_read", error=str(error))
                 continue
             for run_id, who in requests:
-                outcome = Outcome(state=RunState.CANCELLED, reason=f"cancelled by {who}")
-                if self.dispatcher.end(run_id, outcome):
+                if self.dispatcher.end(run_id, cancellation(who)):
                     self._context.log.info("run.cancelling", run=run_id, by=who)
 
 

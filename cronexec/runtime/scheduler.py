@@ -19,15 +19,16 @@ wait (next slot | a command | something settled | one second)
 - An idle holder commits once a second: its `seq` is the sign of life that standbys watch.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
-from cronexec.domain.job import Overlap
 from cronexec.domain.ledger import Claiming, Requeue, Settle
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.plan import Due
-from cronexec.domain.run import Outcome, RunState
+from cronexec.domain.replacement import cancellation
+from cronexec.domain.run import RunState
 from cronexec.errors import DuplicateEntryError, TermLostError, UnreachableError, UnwritableError
 from cronexec.log import Log
 from cronexec.ports import Clock
@@ -173,17 +174,17 @@ class Scheduler:
 
     def _startable(self, decision: Decision) -> Iterator[Ready]:
         settled = decision.settled_by_commands()
-        seen: set[str] = set()
+        begun: Counter[str] = Counter()
         for item in decision.queued():
             run = item.run
             if run.catch_up:
                 return  # these are let out at a pace, and come last
             if run.not_before is not None:
                 continue
-            if item.document.overlap is not Overlap.ALLOW:
-                if run.job in seen or not self._occupancy.is_free(run.job):
+            if (most := item.document.overlap.most_active) is not None:
+                if self._occupancy.active(run.job) + begun[run.job] >= most:
                     continue
-                seen.add(run.job)
+                begun[run.job] += 1
             if run.id not in settled and self._stranded.why(item.document) is None:
                 yield item
 
@@ -232,10 +233,10 @@ class Scheduler:
             self._dispatcher.begin_reserved(decision.reserved)
             decision.reserved = None
         await self.take_over(decision.queued())
-        for _, effects in decision.effects:
-            self._drop_cancelled(effects.settles)
-            for run_id, who in effects.cancels.items():
-                self._dispatcher.end(run_id, Outcome(state=RunState.CANCELLED, reason=f"cancelled by {who}"))
+        for each in decision.endings():
+            self._drop_cancelled(each.settles)
+            for run_id, asked_by in each.cancels.items():
+                self._dispatcher.end(run_id, cancellation(asked_by))
         self._drop_cancelled(decision.settles)
         await self._adopted([*decision.returned, *decision.requeued_by_commands()])
         self._commands.committed(decision.effects)
@@ -294,9 +295,8 @@ class Scheduler:
     def settled(self, run_id: str) -> None:
         """Take note that a run is over: the next of its job may start."""
         self._unsettled.pop(run_id, None)
-        released = self._occupancy.settle(run_id)
-        if released is not None and (item := self._unsettled.get(released.id)) is not None:
-            self._release([item])
+        if released := self._occupancy.settle(run_id):
+            self._release([self._unsettled[run.id] for run in released if run.id in self._unsettled])
 
 
 def _milliseconds(instant: datetime) -> datetime:

@@ -99,7 +99,18 @@ lengths = st.one_of(
     st.integers(0, 300).map(lambda count: timedelta(seconds=count)),
     st.integers(300_000, 3_000_000).map(lambda count: timedelta(milliseconds=count)),
 )
-overlaps = st.sampled_from(["queue", "skip", "allow"])
+overlaps = st.sampled_from(
+    [
+        "queue",
+        "skip",
+        "allow",
+        "replace",
+        {"queue_limit": 3},
+        {"queue_limit": 0},
+        {"policy": "allow", "max_running": 2},
+        {"policy": "allow", "max_running": 3, "queue_limit": 0},
+    ]
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ class Namespace:
         self.claimed: dict[str, list[Run]] = {}
         self.took(claimed)
         for run in unsettled:
-            self.occupancy.enter(run, Overlap.QUEUE)
+            self.occupancy.enter(run, Overlap())
 
     def took(self, entries: Sequence[Run]) -> None:
         for entry in entries:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from cronexec.domain.job import JobDocument, MisfirePolicy, Overlap, job_schema
+from cronexec.domain.job import JobDocument, MisfirePolicy, OverlapPolicy, job_schema
 from cronexec.errors import InvalidDocumentError
 
 SHELL = {"type": "shell", "command": "true"}
@@ -43,11 +43,45 @@ REFUSED: list[tuple[Any, str]] = [
     (document(command="x"), "command: unknown field 'command'; it belongs in 'target'"),
     (document(gate="api"), "gate: 'gate' is not available yet; leave it out"),
     (document(notify=[]), "notify: 'notify' is not available yet; leave it out"),
-    (document(overlap="replace"), "overlap: 'replace' is not available yet; available: queue, skip, allow"),
     (
         document(overlap="skpi"),
-        "overlap: expected one of queue, skip, allow; got 'skpi'; did you mean 'skip'?",
+        "overlap: expected one of queue, skip, allow, replace; got 'skpi'; did you mean 'skip'?",
     ),
+    (
+        document(overlap=["queue"]),
+        (
+            "overlap: expected one of queue, skip, allow, replace, or an object such as "
+            '{"policy": "queue", "queue_limit": 3}; got a list'
+        ),
+    ),
+    (
+        document(overlap={"policy": "qeue"}),
+        "overlap.policy: expected one of queue, skip, allow, replace; got 'qeue'; did you mean 'queue'?",
+    ),
+    (document(overlap={"limit": 3}), "overlap.limit: unknown field 'limit'; did you mean 'queue_limit'?"),
+    (document(queue_limit=3), "queue_limit: unknown field 'queue_limit'; it belongs in 'overlap'"),
+    (document(overlap={"queue_limit": -1}), "overlap.queue_limit: expected a number of at least 0; got -1"),
+    (
+        document(overlap={"policy": "allow", "max_running": 0}),
+        "overlap.max_running: expected a number of at least 1; got 0",
+    ),
+    (
+        document(overlap={"policy": "queue", "max_running": 2}),
+        "overlap.max_running: 'queue' runs one at a time; leave it out",
+    ),
+    (
+        document(overlap={"policy": "allow", "queue_limit": 2}),
+        "overlap.queue_limit: nothing waits without 'max_running'; give that too",
+    ),
+    (
+        document(overlap={"policy": "skip", "queue_limit": 2}),
+        "overlap.queue_limit: no line forms under 'skip'; leave it out",
+    ),
+    (
+        document(misfire={"grace": "5m", "window": "5m"}),
+        "misfire.window: it is no longer than the grace, within which nothing is missed; make it longer",
+    ),
+    (document(window="6h"), "window: unknown field 'window'; it belongs in 'misfire'"),
     (
         document(abandoned="rety"),
         "abandoned: expected one of fail, retry, ask; got 'rety'; did you mean 'retry'?",
@@ -278,6 +312,23 @@ def test_the_canonical_document_leaves_out_what_is_at_its_default() -> None:
     assert JobDocument.parse(everything).to_document() == document()
 
 
+OVERLAPS = [
+    ("queue", None),
+    ({}, None),
+    ({"policy": "queue", "queue_limit": 1}, None),
+    ({"queue_limit": 3}, {"policy": "queue", "queue_limit": 3}),
+    ({"policy": "skip"}, "skip"),
+    ("replace", "replace"),
+    ({"policy": "allow", "max_running": None}, "allow"),
+    ({"policy": "allow", "max_running": 5, "queue_limit": 1}, {"policy": "allow", "max_running": 5}),
+]
+
+
+@pytest.mark.parametrize(("given", "written"), OVERLAPS)
+def test_overlap_is_written_as_text_where_only_the_policy_is_said(given: Any, written: Any) -> None:
+    assert JobDocument.parse(document(overlap=given)).to_document().get("overlap") == written
+
+
 def test_two_ways_to_write_a_job_are_equal_and_have_one_canonical_form() -> None:
     first = JobDocument.parse(
         document(timeout="90m", schedule={"cron": " 0  0 * * *"}, misfire={"grace": "1m"})
@@ -412,6 +463,15 @@ schedules = st.sampled_from(
         {"at": "2026-12-24T18:00:00+01:00", "every": None},
     ]
 )
+overlaps = st.one_of(
+    st.sampled_from([policy.value for policy in OverlapPolicy]),
+    optional(queue_limit=st.integers(0, 5)),
+    merged({"policy": st.sampled_from(["skip", "replace"])}, optional(max_running=st.none())),
+    merged(
+        {"policy": st.just("allow"), "max_running": st.integers(1, 9)},
+        optional(queue_limit=st.integers(0, 5)),
+    ),
+)
 documents = merged(
     {"name": names, "schedule": schedules, "target": targets},
     optional(
@@ -420,11 +480,12 @@ documents = merged(
         labels=st.dictionaries(texts, texts, max_size=2),
         params=objects,
         timeout=lengths,
-        overlap=st.sampled_from([overlap.value for overlap in Overlap]),
+        overlap=overlaps,
         misfire=optional(
             policy=st.sampled_from([policy.value for policy in MisfirePolicy]),
             grace=lengths,
             limit=st.integers(1, 1000),
+            window=st.sampled_from(["30d", 2_592_000, None]),
         ),
         abandoned=st.just("fail"),
     ),
@@ -457,7 +518,8 @@ def test_the_schema_is_one_and_refuses_what_it_can_judge() -> None:
         document(target={"command": "x"}),
         document(schedule={"cron": "* * * * *", "every": "1m"}),
         document(schedule={}),
-        document(overlap="replace"),
+        document(overlap="alow"),
+        document(overlap={"limit": 1}),
         document(target=None),
         webhook(expect=[99]),
     ):

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,11 +21,12 @@ from sample_jobs import (
     queued,
 )
 
-from cronexec.domain.job import Job, Overlap
+from cronexec.domain.job import Job, Overlap, OverlapPolicy
 from cronexec.domain.ledger import Claiming, claim, pause_entry
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.plan import Due
 from cronexec.domain.policy import judge
+from cronexec.domain.replacement import replacement, replaces
 from cronexec.domain.run import Run, RunState
 
 properties = settings(max_examples=100, derandomize=True, deadline=None)
@@ -89,7 +91,14 @@ def test_however_a_range_is_cut_into_claims_the_same_slots_are_accounted_for(
         after = until
     assert set(covering(entries, decision.slots)) == {1}
     assert len({entry.id for entry in entries}) == len(entries)
-    assert occupancy.places("backup").live <= (1 if planned.document.overlap is Overlap.QUEUE else 0)
+    assert_bounded(occupancy, planned)
+
+
+def assert_bounded(occupancy: Occupancy, planned: Job) -> None:
+    overlap, places = planned.document.overlap, occupancy.places("backup")
+    assert overlap.most_active is None or places.active <= overlap.most_active
+    most_waiting = {OverlapPolicy.SKIP: 0, OverlapPolicy.REPLACE: 1}
+    assert places.live <= most_waiting.get(overlap.policy, overlap.queue_limit)
 
 
 def cut(decision: Decision, cuts: list[int], away: timedelta) -> list[datetime]:
@@ -100,6 +109,9 @@ def cut(decision: Decision, cuts: list[int], away: timedelta) -> list[datetime]:
 
 def enter(occupancy: Occupancy, entries: list[Run], planned: Job) -> None:
     for entry in entries:
+        if replaces(planned.document, entry):
+            for settle in reversed(replacement(entry, occupancy.unsettled(entry.job), NOON).settles):
+                occupancy.settle(settle.run_id)
         if entry.state is RunState.QUEUED:
             occupancy.enter(entry, planned.document.overlap)
 
@@ -119,36 +131,62 @@ def test_what_the_misfire_policy_wants_is_claimed_whole_under_queue_and_allow(
     decision: Decision, active: int
 ) -> None:
     first = decision.slots[0]
-    verdicts = judge(
+    judged = judge(
         decision.job,
         first=first,
         after=decision.after,
         until=decision.until,
         judged_at=decision.judged_at,
     )
+    verdicts = list(judged)
     wanted = [verdict.slot for verdict in verdicts if verdict.catch_up]
     late = [entry for entry in claimed(decision, active) if entry.catch_up]
-    if decision.job.document.overlap is Overlap.SKIP:
+    policy = decision.job.document.overlap.policy
+    if policy is OverlapPolicy.SKIP:
         wanted = wanted[:1] if active == 0 else []
+    if policy is OverlapPolicy.REPLACE and len(verdicts) > len(wanted) and not verdicts[-1].catch_up:
+        wanted = []  # a live slot follows
     assert [entry.slot for entry in late] == wanted
     assert all(entry.state is RunState.QUEUED for entry in late)
 
 
-OVERLAPS = [
+TWO = {"policy": "allow", "max_running": 2}
+OVERLAPS: list[tuple[Any, int, list[str]]] = [
     ("queue", 0, ["12:00 queued", "12:01 queued", "12:02-12:04 skipped overlap"]),
     ("queue", 1, ["12:00 queued", "12:01-12:04 skipped overlap"]),
     ("skip", 0, ["12:00 queued", "12:01-12:04 skipped overlap"]),
     ("skip", 1, ["12:00-12:04 skipped overlap"]),
     ("allow", 2, ["12:00 queued", "12:01 queued", "12:02 queued", "12:03 queued", "12:04 queued"]),
+    ({"queue_limit": 2}, 1, ["12:00 queued", "12:01 queued", "12:02-12:04 skipped overlap"]),
+    ({"queue_limit": 0}, 0, ["12:00 queued", "12:01-12:04 skipped overlap"]),
+    (TWO, 1, ["12:00 queued", "12:01 queued", "12:02-12:04 skipped overlap"]),
+    ({**TWO, "queue_limit": 0}, 1, ["12:00 queued", "12:01-12:04 skipped overlap"]),
+    ("replace", 0, ["12:00-12:03 skipped overlap", "12:04 queued"]),
+    ("replace", 1, ["12:00-12:03 skipped overlap", "12:04 queued"]),
 ]
 
 
 @pytest.mark.parametrize(("overlap", "active", "said"), OVERLAPS)
 def test_live_slots_are_claimed_as_the_overlap_policy_says(
-    overlap: str, active: int, said: list[str]
+    overlap: Any, active: int, said: list[str]
 ) -> None:
     planned = job(overlap=overlap, misfire={"grace": "1h"})
     assert told(claim_all(planned, at("11:59:30"), at("12:04:30"), occupancy=occupied(active))) == said
+
+
+def test_a_live_slot_that_replaces_leaves_no_missed_one_to_be_caught_up() -> None:
+    late = job(overlap="replace", misfire={"policy": "all", "grace": "90s"})
+    assert told(claim_all(late, at("11:59:30"), at("12:04:10"), occupancy=occupied(1))) == [
+        "12:00-12:03 skipped overlap",
+        "12:04 queued",
+    ]
+
+
+def test_missed_slots_without_a_live_one_replace_nothing_and_wait() -> None:
+    late = job(overlap="replace", misfire={"policy": "all", "limit": 2})
+    entries = claim_all(late, at("11:59:30"), at("12:02"), judged_at=at("13:00"), occupancy=occupied(1))
+    assert told(entries) == ["12:00 skipped misfire", "12:01 queued", "12:02 queued"]
+    assert all(entry.catch_up and not replaces(late.document, entry) for entry in entries[1:])
 
 
 def test_a_live_slot_finds_its_place_beside_a_catch_up_that_waits() -> None:
@@ -209,7 +247,7 @@ def test_runs_whose_target_is_unavailable_say_so_and_skips_keep_their_reason() -
 
 def test_a_claim_counts_the_unsettled_runs_of_its_own_job_only() -> None:
     occupancy = Occupancy()
-    occupancy.enter(queued("other@1", job="other"), Overlap.SKIP)
+    occupancy.enter(queued("other@1", job="other"), Overlap(policy=OverlapPolicy.SKIP))
     assert told(claim_all(job(overlap="skip"), at("11:59:30"), NOON, occupancy=occupancy)) == ["12:00 queued"]
 
 

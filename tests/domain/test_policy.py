@@ -150,6 +150,36 @@ def test_missed_slots_are_decided_by_policy_with_nothing_after_them(
     assert told(judged(planned, at("11:59:30"), at("12:03:00.250"), at("12:30"))) == said
 
 
+WINDOWS = [
+    ("all", "12:05:30", "3m", ["12:00-12:02 misfire", "12:03 late", "12:04 late", "12:05 late"]),
+    ("all", "12:05:00", "3m", ["12:00-12:01 misfire", "12:02 late", "12:03 late", "12:04 late", "12:05"]),
+    ("all", "12:05:00", "2999ms", ["12:00-12:04 misfire", "12:05"]),
+    ("latest", "12:05:00", "3m", ["12:00-12:04 misfire", "12:05"]),
+    ("skip", "12:05:00", "3m", ["12:00-12:04 misfire", "12:05"]),
+]
+
+
+@pytest.mark.parametrize(("policy", "until", "window", "said"), WINDOWS)
+def test_slots_older_than_the_window_are_not_caught_up(
+    policy: str, until: str, window: str, said: list[str]
+) -> None:
+    planned = job(misfire={"policy": policy, "window": window, "grace": "2s"})
+    assert told(judged(planned, at("11:59:30"), at(until))) == said
+
+
+ALONE = [
+    ("12:05:00", ["12:00-12:02 misfire", "12:03 late"]),
+    ("12:06:00.001", ["12:00-12:03 misfire"]),
+    ("13:00", ["12:00-12:03 misfire"]),
+]
+
+
+@pytest.mark.parametrize(("judged_at", "said"), ALONE)
+def test_not_even_the_latest_is_run_when_it_is_older_than_the_window(judged_at: str, said: list[str]) -> None:
+    planned = job(misfire={"window": "3m"})
+    assert told(judged(planned, at("11:59:30"), at("12:03"), at(judged_at))) == said
+
+
 def test_misfires_are_judged_against_the_end_of_the_whole_range() -> None:
     assert told(judged(job(), at("11:59:30"), at("12:00"), at("12:10"))) == ["12:00 late"]
 
@@ -181,6 +211,7 @@ def places_taken(fields: dict[str, Any], slots: str, places: Places | None = Non
     return "".join(kind if places.take(written, catch_up=kind == "m") else "-" for kind in slots)
 
 
+TWO = {"policy": "allow", "max_running": 2}
 ALL_OF_TWO = {"misfire": {"policy": "all", "limit": 2}}
 PLACES = [
     ({"overlap": "allow"}, Places(active=3), "lllmm", "lllmm"),
@@ -194,6 +225,15 @@ PLACES = [
     (ALL_OF_TWO, Places(), "mmmm", "mmm-"),
     (ALL_OF_TWO, Places(active=1), "mmmll", "mm-l-"),
     (ALL_OF_TWO, Places(active=1, catch_up=2), "ml", "-l"),
+    ({"overlap": {"queue_limit": 3}}, Places(), "lllll", "llll-"),
+    ({"overlap": {"queue_limit": 0}}, Places(), "lm", "lm"),
+    ({"overlap": {"queue_limit": 0}}, Places(active=1), "lm", "-m"),
+    ({"overlap": TWO}, Places(active=1), "lll", "ll-"),
+    ({"overlap": TWO}, Places(active=1), "mml", "mml"),
+    ({"overlap": TWO}, Places(active=3), "lmlm", "lm--"),
+    ({"overlap": {**TWO, "queue_limit": 0}}, Places(active=1), "lll", "l--"),
+    ({"overlap": "replace"}, Places(active=1, live=1), "ll", "ll"),
+    ({"overlap": "replace"}, Places(active=1, catch_up=1), "mlm", "-lm"),
 ]  # fmt: skip
 
 
@@ -202,6 +242,19 @@ def test_the_overlap_policy_gives_places_to_live_and_missed_slots_apart(
     fields: dict[str, Any], places: Places, slots: str, taken: str
 ) -> None:
     assert places_taken(fields, slots, Places(places.active, places.live, places.catch_up)) == taken
+
+
+@given(st.lists(st.sampled_from("lm")), st.integers(1, 4), st.integers(0, 4))
+@properties
+def test_no_more_are_active_and_no_more_wait_than_the_document_says(
+    slots: list[str], max_running: int, queue_limit: int
+) -> None:
+    bounded = {"policy": "allow", "max_running": max_running, "queue_limit": queue_limit}
+    places = Places()
+    taken = places_taken({"overlap": bounded}, "".join(slots), places)
+    assert places.active == min(len(slots), max_running)
+    assert places.live == min(slots[max_running:].count("l"), queue_limit)
+    assert len(taken.replace("-", "")) == places.active + places.live + places.catch_up
 
 
 @given(st.integers(1, 40), st.integers(1, 40))

@@ -86,7 +86,7 @@ def _job(random: Random, name: str, index: int) -> JobDocument:
     return definition(random, name, OVERLAPS[index] if random.random() < 0.5 else random.choice(OVERLAPS))
 
 
-def definition(random: Random, name: str, overlap: str) -> JobDocument:
+def definition(random: Random, name: str, overlap: object) -> JobDocument:
     """Return a definition of a job, which keeps its overlap policy through all its versions."""
     policy = random.choice(("latest", "all", "skip"))
     schedule = {"every": f"{random.choice((1, 1, 2, 3, 5))}s"}

@@ -28,7 +28,7 @@ from orders import Orders
 
 from cronexec.adapters.memory_hub import MemoryMessage
 from cronexec.adapters.memory_store import MemoryDatabase
-from cronexec.domain.job import JobVersion, Overlap
+from cronexec.domain.job import JobVersion
 from cronexec.domain.run import ALLOWED_MOVES, Cause, Executor, Run, RunState
 from cronexec.domain.term import Term, TermRecord
 from cronexec.ports import Batch
@@ -263,7 +263,8 @@ class Watcher:
         elif job.paused is not None and run.cause is Cause.SCHEDULE:
             self._history.violate("I6", f"{run.id} was started, though its job is paused")
         others = self._running[run.job]
-        if others and job is not None and job.document.overlap is not Overlap.ALLOW:
+        most = job.document.overlap.most_active if job is not None else None
+        if most is not None and len(others) >= most:
             self._history.violate("overlap", f"{run.id} was started while {list(others)} ran")
         others[run.id] = run
 

@@ -127,7 +127,7 @@ class World:
             disturbances=told.disturbances,
             fates=list(told.fates),
             jobs=[
-                f"{job.name}/{next(iter(job.to_document()['schedule'].values()))}/{job.overlap.value}/{job.misfire.policy.value}"
+                f"{job.name}/{next(iter(job.to_document()['schedule'].values()))}/{job.overlap.policy.value}/{job.misfire.policy.value}"
                 for job in told.jobs
             ],
         )
@@ -224,7 +224,8 @@ class World:
         kind = random.choice(COMMAND_TYPES)
         fields: dict[str, Any] = {"name": job.name}
         if kind == "job.put":
-            fields = {"job": definition(random, job.name, job.overlap.value).to_document()}
+            overlap = job.to_document().get("overlap", "queue")
+            fields = {"job": definition(random, job.name, overlap).to_document()}
         elif kind == "baton.release":
             fields = {}
         elif kind == "run.cancel":
