@@ -2,7 +2,8 @@ r"""Crontabs, read as cron reads them and turned into job documents.
 
 Both formats are known: a user's, and the system's of /etc/crontab and /etc/cron.d, with a column for the
 user. Environment lines count for the lines below them, as in cron: `CRON_TZ` becomes the time zone,
-`RANDOM_DELAY` (minutes) jitter, `HOME` the directory as well, `SHELL` the shell of the command, the others its environment. `\%` is a percent sign.
+`RANDOM_DELAY` (minutes) jitter, `HOME` the directory as well, `SHELL` the shell of the command, the others
+its environment. `\%` is a percent sign.
 
 What has no equivalent is named with its line and refused, never dropped: input after an unescaped `%`,
 `@reboot`, mail, another user than the instances', the `-` of SUSE that keeps a line out of the log. Missed
@@ -46,7 +47,7 @@ _WITHOUT_EQUIVALENT = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Context:
-    """What counts for the next line: the environment so far, time zone, jitter, and a name given by a comment."""
+    """What counts for the next line: environment, time zone and jitter so far, a name from a comment."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
     timezone: str = "UTC"

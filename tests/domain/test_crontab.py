@@ -97,8 +97,10 @@ REFUSED: list[tuple[str, str]] = [
     ("RANDOM_DELAY=soon", "crontab, line 1: RANDOM_DELAY: 'soon' is no number of minutes"),
     (
         "RANDOM_DELAY=6\n*/5 * * * * x",
-        "crontab, line 2: schedule.jitter: jitter 6m is longer than the 5m between two slots; a run could "
-        "start after the next; give at most 5m",
+        (
+            "crontab, line 2: schedule.jitter: jitter 6m is longer than the 5m between two slots; a run could "
+            "start after the next; give at most 5m"
+        ),
     ),
     (
         "LOGNAME=x",
@@ -187,12 +189,7 @@ def test_the_time_zone_is_the_one_of_cron_tz_from_that_line_on() -> None:
 
 
 def test_random_delay_is_jitter_from_that_line_on() -> None:
-    text = "0 3 * * * a
-RANDOM_DELAY=15
-0 3 * * * b
-RANDOM_DELAY=0
-0 3 * * * c
-"
+    text = "0 3 * * * a\nRANDOM_DELAY=15\n0 3 * * * b\nRANDOM_DELAY=0\n0 3 * * * c\n"
     documents, problems = read(text)
     assert problems == []
     assert [document["schedule"].get("jitter") for document in documents] == [None, "15m", None]
