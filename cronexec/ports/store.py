@@ -309,7 +309,7 @@ class EventCount:
 class InstanceRecord:
     """What an instance says of itself with each heartbeat. `beat_at` is the database's clock.
 
-    `since_at`: when it came into its state.
+    `since_at`: when it came into its state. `lacks`: what jobs need and it does not have, None if not known.
     """
 
     executor: Executor
@@ -321,6 +321,7 @@ class InstanceRecord:
     running: int = 0
     handlers: Sequence[str] = ()
     allow_shell: bool = False
+    lacks: Sequence[str] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     clock_offset_ms: float = 0.0
     events: Sequence[EventCount] = ()

@@ -26,7 +26,10 @@ from cronexec.runtime.jobs import JobTable
 from cronexec.runtime.observer import Observer
 from cronexec.runtime.recorder import Recorder
 from cronexec.runtime.service import Backoff
+from cronexec.runtime.yielder import REASON as YIELDED
+from cronexec.runtime.yielder import Yielder
 
+AWAY_AT_MOST = 5.0  # seconds, for those to whom the baton was yielded to take it
 RETURN_WITHIN = 3.0  # seconds: however long a server was away, slots run again soon after it is back
 
 
@@ -42,7 +45,9 @@ class Candidate:
         dispatcher: Dispatcher,
         recorder: Recorder,
         heartbeats: Heartbeats,
+        yielder: Yielder,
     ) -> None:
+        self._yielder = yielder
         self._context = context
         self._table = table
         self._observer = observer
@@ -53,6 +58,7 @@ class Candidate:
         self._why_stopped = "stopping"
         self._link: Link | None = None
         self._insertion_due = False
+        self._yielded: int | None = None  # the epoch of the term that was
         self.holder: Holder | None = None
         self.problem: CronexecError | None = None
 
@@ -73,6 +79,9 @@ class Candidate:
                 clean = False
             if not clean:
                 await self._pause(waits.next())
+            if self._yielded is not None:
+                epoch, self._yielded = self._yielded, None
+                self._yielder.came_to(await self._stay_away(epoch))
 
     @property
     def is_linked(self) -> bool:
@@ -186,6 +195,7 @@ class Candidate:
             dispatcher=self._dispatcher,
             recorder=self._recorder,
             heartbeats=self._heartbeats,
+            yielder=self._yielder,
         )
         self.holder, self._observer.holding = holder, True
         if self._stopping.is_set():
@@ -196,6 +206,7 @@ class Candidate:
             self.holder, self._observer.holding = None, False
             self._observer.reset()
         self._reset_after_long(began_at, backoff)
+        self._yielded = holder.term.epoch if holder.term is not None and reason == YIELDED else None
         return reason in CLEAN_ENDS
 
     def _reset_after_long(self, began_at: float, backoff: Backoff) -> None:
@@ -220,6 +231,15 @@ class Candidate:
         body = baton_body(self._context.executor, why)
         if not await self._context.publisher.publish_baton(uuid.uuid4().hex, body, CONFIRM_TIMEOUT):
             self._context.log.warning("baton.insertion_unconfirmed", why=why)
+
+    async def _stay_away(self, epoch: int) -> bool:
+        """Leave the baton to the others until one holds, for a short time; returns whether one does."""
+        until = self._context.clock.monotonic() + AWAY_AT_MOST
+        while self._context.clock.monotonic() < until and not self._stopping.is_set():
+            if (record := self._observer.record) is not None and record.epoch > epoch:
+                return True
+            await self._pause(AWAY_AT_MOST / 50)
+        return False
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -6,7 +6,7 @@ have abandoned its runs, and it starts nothing any more.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from cronexec.errors import CronexecError
@@ -21,8 +21,16 @@ DOUBTFUL = 0.75  # of `instance_lost_after`: what others may repeat has to have 
 class Heart:
     """One beat every twelfth of `instance_lost_after`; each also measures the database's clock."""
 
-    def __init__(self, context: Context, *, state: Callable[[], str], running: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        *,
+        state: Callable[[], str],
+        running: Callable[[], int],
+        lacks: Callable[[], Awaitable[Sequence[str] | None]] | None = None,
+    ) -> None:
         self._context = context
+        self._lacks = lacks
         self._state = state
         self._running = running
         self._lost_after = context.settings.instance_lost_after.total_seconds()
@@ -58,6 +66,7 @@ class Heart:
         started_at = self._context.clock.monotonic()
         await self._context.store.terms.ping()  # measures the clock
         offset_ms = self._context.clock.offset.total_seconds() * 1000
+        lacks = await self._lacks() if self._lacks is not None else None
         state, now = self._state(), self._context.clock.now()
         self._record = replace(
             self._record,
@@ -67,6 +76,7 @@ class Heart:
             since_at=self._record.since_at if state == self._record.state else now,
             running=self._running(),
             handlers=self._context.targets.handlers(),
+            lacks=lacks,
             clock_offset_ms=round(offset_ms, 1),
             events=self._context.tally.most_frequent(),
         )

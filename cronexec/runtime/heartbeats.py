@@ -6,7 +6,7 @@ too, so that a new holder need not begin to count.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cronexec.errors import CronexecError
 from cronexec.ports import InstanceRecord
@@ -23,6 +23,7 @@ class Heartbeats:
         self._lost_after = lost_after
         self._seen: dict[str, tuple[int, float]] = {}
         self._since: float | None = None
+        self._records: Sequence[InstanceRecord] = ()
 
     async def watch(self, context: Context) -> None:
         """Look twelve times in `lost_after`."""
@@ -40,6 +41,7 @@ class Heartbeats:
         """Take a successful reading of all heartbeats."""
         if self._since is None:
             self._since = now
+        records = self._records = list(records)
         for record in records:
             known = self._seen.get(record.executor.id)
             if known is None or known[0] != record.beat:
@@ -49,6 +51,11 @@ class Heartbeats:
         """Heartbeats could not be read: nobody's silence counts from before."""
         self._since = None
         self._seen.clear()
+        self._records = ()
+
+    def heard_within(self, seconds: float, now: float) -> Sequence[InstanceRecord]:
+        """Return what those said last whose heartbeat was seen to change so short a time ago."""
+        return [record for record in self._records if now - self._seen[record.executor.id][1] <= seconds]
 
     def lost(self, executor_id: str, now: float) -> bool:
         """Whether the instance's heartbeat stood still, or was not there at all, for too long."""

@@ -40,8 +40,10 @@ from cronexec.runtime.recorder import Recorder
 from cronexec.runtime.scheduler import Scheduler
 from cronexec.runtime.service import Breather, Service, Wake
 from cronexec.runtime.stranded import Stranded
+from cronexec.runtime.yielder import REASON as YIELDED
+from cronexec.runtime.yielder import Yielder
 
-CLEAN_ENDS = ("stopping", "draining", "released")
+CLEAN_ENDS = ("stopping", "draining", "released", YIELDED)
 LAST_TICK_TIMEOUT = 1.0
 KEEP_ALIVE_INTERVAL = 1.0
 
@@ -62,8 +64,10 @@ class Holder:
         dispatcher: Dispatcher,
         recorder: Recorder,
         heartbeats: Heartbeats,
+        yielder: Yielder,
     ) -> None:
         self._context = context
+        self._yielder = yielder
         self._link = link
         self._table = table
         self._dispatcher = dispatcher
@@ -170,6 +174,7 @@ class Holder:
             Service("scheduler", scheduler.run, context.log),
             Service("baton", self._keeper.run, context.log),
             Service("reaper", reaper.run, context.log),
+            Service("yielder", lambda: self._yielder.watch(self.guard), context.log),
         ]
         for service in services:
             service.start(self.guard.end)

@@ -22,6 +22,7 @@ from cronexec.domain.follow_up import repeats_abandoned
 from cronexec.domain.replacement import cancellation
 from cronexec.domain.run import Outcome, RunState
 from cronexec.errors import CronexecError, UnreachableError
+from cronexec.runtime.abilities import Abilities
 from cronexec.runtime.candidate import Candidate
 from cronexec.runtime.closer import Closer
 from cronexec.runtime.context import Context
@@ -37,6 +38,7 @@ from cronexec.runtime.recorder import Recorder
 from cronexec.runtime.service import Backoff, Service
 from cronexec.runtime.transcripts import Transcripts
 from cronexec.runtime.watchdog import BEAT_INTERVAL, Watchdog
+from cronexec.runtime.yielder import Yielder
 from cronexec.settings import Settings
 
 CANCEL_INTERVAL = 1.0
@@ -77,7 +79,13 @@ class Instance:
         self._context = context
         self.table = JobTable(context.clock.monotonic, context.log)
         self.recorder = Recorder(runs=context.store.runs, log=context.log)
-        self.heart = Heart(context, state=self._state, running=lambda: len(self.dispatcher.running))
+        self.abilities = Abilities(self.table, context.targets, context.clock.monotonic)
+        self.heart = Heart(
+            context,
+            state=self._state,
+            running=lambda: len(self.dispatcher.running),
+            lacks=self.abilities.told,
+        )
         self.dispatcher = Dispatcher(
             executor=context.executor,
             runs=context.store.runs,
@@ -105,6 +113,7 @@ class Instance:
             dispatcher=self.dispatcher,
             recorder=self.recorder,
             heartbeats=self.heartbeats,
+            yielder=Yielder(context, self.abilities, self.heartbeats),
         )
         self.watchdog = Watchdog(
             self.candidate,

@@ -44,6 +44,8 @@ class JobTable:
         self.jobs: dict[str, Job] = _Jobs(self.unreadable)
         self.plan = Plan()
         self.revision = -1
+        self.changes = 0  # rises with every job that is put or left out
+        self.is_known = False
         self._tombstones: deque[tuple[datetime, str]] = deque()
         self._lock = asyncio.Lock()  # an observer's refresh may be under way when the term begins
 
@@ -62,11 +64,13 @@ class JobTable:
                 await breather.breathe()
             for unreadable in met:
                 self._leave_out(unreadable)
+            self.is_known = True
             self._report(self.unreadable if taking_over else [each.name for each in met])
             await self._follow(watermark)
         return len(changed)
 
     def _leave_out(self, unreadable: UnreadableJob) -> None:
+        self.changes += 1
         self.jobs.pop(unreadable.name, None)
         self.plan.remove(unreadable.name)
         self.unreadable[unreadable.name] = unreadable.why
@@ -94,6 +98,7 @@ class JobTable:
 
     def put(self, job: Job, *, after: datetime) -> None:
         """Take a job as it is now; its slots up to `after` are decided."""
+        self.changes += 1
         self.unreadable.pop(job.name, None)
         self.jobs[job.name] = job
         self.plan.put(job, after=after)
