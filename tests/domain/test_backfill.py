@@ -165,7 +165,7 @@ def test_backfills_wait_one_after_the_other_behind_live_slots() -> None:
     assert ready == ids(effects)[:1]
     live = queued(slot_run_id("backup", NOON))
     assert not occupancy.enter(live, job().document.overlap)
-    assert occupancy.settle(ready[0]) == live
+    assert occupancy.settle(ready[0]) == (live,)
 
 
 def test_a_backfill_asked_for_since_a_pause_is_wanted_and_one_from_before_is_not() -> None:
