@@ -45,6 +45,12 @@ def main(evidence: str, wall_offset: float) -> None:
         time.sleep(float(run.params.get("seconds", 30)))  # noqa: ASYNC251  the fault that is tested
         leave(run)
 
+    @cron.handler("flaky")
+    async def flaky(run: Run) -> None:
+        leave(run)
+        if run.attempt < int(run.params.get("succeeds_at", 2)):
+            raise ConnectionError("not yet")
+
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     cron.start()
