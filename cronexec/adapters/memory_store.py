@@ -52,7 +52,7 @@ class MemoryDatabase:
         self.clock = clock
         self.unreachable = False
         self.term: TermRecord | None = None
-        self.reserved_at: dict[str, datetime] = {}
+        self.reserved: dict[str, tuple[datetime | None, int]] = {}  # when last, and for which epoch
         self.runs: dict[str, Run] = {}
         self.outputs: dict[tuple[str, int], Transcript] = {}
         self.jobs: dict[str, Job] = {}
@@ -179,15 +179,15 @@ class MemoryTermStore:
     async def reserve_insertion(self, at_most_every: timedelta) -> bool:
         return await self._reserve("insertion", at_most_every)
 
-    async def reserve_closing(self, at_most_every: timedelta) -> bool:
-        return await self._reserve("closing", at_most_every)
+    async def reserve_closing(self, at_most_every: timedelta, *, epoch: int) -> bool:
+        return await self._reserve("closing", at_most_every, epoch)
 
-    async def _reserve(self, what: str, at_most_every: timedelta) -> bool:
+    async def _reserve(self, what: str, at_most_every: timedelta, epoch: int = 0) -> bool:
         await self._database.reach()
-        now, last = self._database.clock.now(), self._database.reserved_at.get(what)
-        if last is not None and last > now - at_most_every:
+        now, (last, of_epoch) = self._database.clock.now(), self._database.reserved.get(what, (None, 0))
+        if last is not None and last > now - at_most_every and epoch <= of_epoch:
             return False
-        self._database.reserved_at[what] = now
+        self._database.reserved[what] = (now, epoch)
         return True
 
     def _found(self) -> TermRecord:

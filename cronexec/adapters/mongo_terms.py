@@ -113,15 +113,17 @@ class MongoTermStore:
     async def reserve_insertion(self, at_most_every: timedelta) -> bool:
         return await self._reserve(INSERTION_ID, at_most_every)
 
-    async def reserve_closing(self, at_most_every: timedelta) -> bool:
-        return await self._reserve(CLOSING_ID, at_most_every)
+    async def reserve_closing(self, at_most_every: timedelta, *, epoch: int) -> bool:
+        return await self._reserve(CLOSING_ID, at_most_every, epoch)
 
-    async def _reserve(self, document_id: str, at_most_every: timedelta) -> bool:
+    async def _reserve(self, document_id: str, at_most_every: timedelta, epoch: int = 0) -> bool:
         milliseconds = int(at_most_every / timedelta(milliseconds=1))
         long_enough = {"$lte": ["$at", {"$subtract": ["$$NOW", milliseconds]}]}
+        of_a_later_term = {"$gt": [epoch, {"$ifNull": ["$epoch", 0]}]}
         with driver_errors():
             result = await self._collections.term.update_one(
-                {"_id": document_id, "$expr": long_enough}, [{"$set": {"at": "$$NOW"}}]
+                {"_id": document_id, "$expr": {"$or": [of_a_later_term, long_enough]}},
+                [{"$set": {"at": "$$NOW", "epoch": epoch}}],
             )
             return result.matched_count == 1
 

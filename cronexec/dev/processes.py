@@ -169,6 +169,15 @@ def free_port() -> int:
             return port
 
 
+def free_ports(count: int) -> list[int]:
+    """Return that many different ones."""
+    ports: list[int] = []
+    while len(ports) < count:
+        if (port := free_port()) not in ports:
+            ports.append(port)
+    return ports
+
+
 def accepts_connections(port: int) -> bool:
     try:
         socket.create_connection((LOOPBACK, port), timeout=1).close()

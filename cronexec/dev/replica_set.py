@@ -18,7 +18,7 @@ from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
 from cronexec.dev.errors import ServerStartError
 from cronexec.dev.mongodb import NOT_YET_INITIALIZED, START_TIMEOUT, PrivateMongo
-from cronexec.dev.processes import LOOPBACK
+from cronexec.dev.processes import LOOPBACK, free_ports
 
 ELECTION_TIMEOUT = timedelta(seconds=10)  # MongoDB's own default
 ELECTED_WITHIN = timedelta(seconds=60)
@@ -68,8 +68,8 @@ class PrivateReplicaSet:
         self.directory = directory.absolute()
         parameters = {"shutdownTimeoutMillisForSignaledShutdown": str(QUIESCE_MS)} | dict(parameters or {})
         self.members = tuple(
-            Member(self.directory / f"member-{number}", replica_set=NAME, parameters=parameters)
-            for number in range(members)
+            Member(self.directory / f"member-{number}", port=port, replica_set=NAME, parameters=parameters)
+            for number, port in enumerate(free_ports(members))
         )
         self._election_timeout = election_timeout
 

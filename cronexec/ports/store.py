@@ -119,8 +119,8 @@ class TermStore(Protocol):
         """Return True for at most one caller in each `at_most_every`: that one inserts a baton."""
         ...
 
-    async def reserve_closing(self, at_most_every: timedelta) -> bool:
-        """Return True likewise for the one that has a silent holder's connection closed."""
+    async def reserve_closing(self, at_most_every: timedelta, *, epoch: int) -> bool:
+        """Return True likewise for the one that has a silent holder's connection closed, in each term."""
         ...
 
 

@@ -5,22 +5,30 @@ redeliveries towards a limit. A renewal avoids both: publish a fresh baton, wait
 (single active consumer: nobody else can get it), then ack the old one. So at every moment at least one baton
 exists. Whatever arrives while one is in hand replaces it: inserting a baton is safe at any time, and a
 duplicate costs one ack.
+
+RabbitMQ 3.10 tells nobody when a quorum queue is deleted and declared again: the holder goes on with a baton
+that is in no queue, and nobody is there to take over. So the keeper looks now and then whether anybody
+consumes from the queue, at least this instance: a passive declare, which costs next to nothing. If nobody
+does the baton is in doubt, and is renewed right then. A fresh one that does not come to us ends the term, and
+waits in the queue for whoever consumes next; one that comes shows that all is well.
 """
 
 import asyncio
 import json
 import uuid
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from cronexec.domain.run import Executor
-from cronexec.errors import UnreachableError
+from cronexec.errors import CronexecError, UnreachableError
 from cronexec.log import Log
-from cronexec.ports import BatonArrived, Link, Publisher
+from cronexec.ports import BatonArrived, Link, Publisher, QueueDepth
 from cronexec.runtime.guard import TermGuard
 from cronexec.runtime.service import Backoff, Wake
 
 CONFIRM_TIMEOUT = 5.0
 DELIVERY_TIMEOUT = 5.0
+LOOK_INTERVAL = 15.0  # seconds
 
 
 def baton_body(executor: Executor, why: str) -> bytes:
@@ -40,6 +48,7 @@ class BatonKeeper:
         executor: Executor,
         guard: TermGuard,
         renew_interval: timedelta,
+        depth: Callable[[], Awaitable[QueueDepth]],
         log: Log,
     ) -> None:
         self._held = first
@@ -48,6 +57,7 @@ class BatonKeeper:
         self._executor = executor
         self._guard = guard
         self._interval = renew_interval.total_seconds()
+        self._depth = depth
         self._log = log
         self._expected: set[str] = set()
         self._arrived = Wake()
@@ -70,10 +80,30 @@ class BatonKeeper:
         At once when this baton has been redelivered, which counts towards the broker's limit.
         """
         if not self._held.redelivered:
-            await asyncio.sleep(self._interval)
+            await self._wait()
         while self._guard.holds():
             await self._renew()
-            await asyncio.sleep(self._interval)
+            await self._wait()
+
+    async def _wait(self) -> None:
+        """Wait until it is time for a renewal, or the baton is in doubt."""
+        left = self._interval
+        while left > LOOK_INTERVAL:
+            await asyncio.sleep(LOOK_INTERVAL)
+            left -= LOOK_INTERVAL
+            if await self._is_in_doubt():
+                return
+        await asyncio.sleep(left)
+
+    async def _is_in_doubt(self) -> bool:
+        try:
+            depth = await self._depth()
+        except CronexecError as error:
+            self._log.debug("baton.not_looked_at", error=str(error))
+            return False
+        if depth.consumers == 0:
+            self._log.warning("baton.in_doubt", why="nobody consumes from its queue, not even this instance")
+        return depth.consumers == 0
 
     async def _renew(self) -> None:
         message_id = uuid.uuid4().hex

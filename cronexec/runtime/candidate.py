@@ -31,6 +31,7 @@ from cronexec.runtime.yielder import Yielder
 
 AWAY_AT_MOST = 5.0  # seconds, for those to whom the baton was yielded to take it
 RETURN_WITHIN = 3.0  # seconds: however long a server was away, slots run again soon after it is back
+MOST_SAID = 10  # wordings of one outage
 
 
 class Candidate:
@@ -61,6 +62,7 @@ class Candidate:
         self._yielded: int | None = None  # the epoch of the term that was
         self.holder: Holder | None = None
         self.problem: CronexecError | None = None
+        self._said: set[str] = set()
 
     async def run(self) -> None:
         """Compete until `stop`."""
@@ -89,8 +91,12 @@ class Candidate:
         return self._link is not None
 
     def meet(self, problem: CronexecError) -> None:
-        """Take note of what keeps this instance from competing; said once for each problem."""
-        if str(problem) != str(self.problem):
+        """Take note of what keeps this instance from competing; said once for each problem until it competes.
+
+        One outage has several wordings (refused, no answer, no primary), which take turns.
+        """
+        if str(problem) not in self._said and len(self._said) < MOST_SAID:
+            self._said.add(str(problem))
             self._context.log.warning("candidate.waiting", why=str(problem))
         self.problem = problem
 
@@ -124,6 +130,7 @@ class Candidate:
         await self._context.store.terms.ping()
         self._link = link = await self._context.broker.open_link()
         self.problem = None
+        self._said.clear()
         self._observer.reset()
         self._context.log.info("candidate.standing_by")
         inserting: asyncio.Task[None] | None = None

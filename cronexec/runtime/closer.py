@@ -11,7 +11,8 @@ False alarms are harmless, because the fence decides what is true, and made rare
   instance was frozen itself, the primary was stepping down), begins the timing afresh.
 - Right before it acts, the database proves to us that its primary has a majority, which is what the holder's
   commits wait for, and the term is read again and has not moved.
-- In the whole namespace one closing in each `baton_lost_after`, by compare-and-set, as with insertions.
+- In the whole namespace one closing of a term's links in each `baton_lost_after`, by compare-and-set, as with
+  insertions. A later term that falls silent, too, does not wait for that.
 - It acts for nobody: without a link of its own no one here could take the baton over.
 """
 
@@ -114,7 +115,7 @@ class Closer:
     async def _close_holder(self, still: Standstill) -> None:
         links = await self._management.links_of(str(still.holder_id))
         self._problem = None
-        if not links or not await self._reserve():
+        if not links or not await self._reserve(still.epoch):
             return
         silent_s = round(still.read_at - still.since, 1)
         for link in links:
@@ -123,9 +124,9 @@ class Closer:
                     "holder.link_closed", epoch=still.epoch, holder=still.holder_id, silent_s=silent_s
                 )
 
-    async def _reserve(self) -> bool:
+    async def _reserve(self, epoch: int) -> bool:
         at_most_every = self._context.settings.baton_lost_after
-        return await self._context.store.terms.reserve_closing(at_most_every)
+        return await self._context.store.terms.reserve_closing(at_most_every, epoch=epoch)
 
     def _tell_problem(self, problem: str) -> None:
         """Say once what keeps links from being closed: it costs time, and nothing else."""

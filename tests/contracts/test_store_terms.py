@@ -190,5 +190,17 @@ async def test_what_was_committed_is_read_by_every_instance(stores: Bench) -> No
 async def test_closing_a_link_is_reserved_apart_from_inserting_a_baton(store: Store) -> None:
     await store.terms.prepare()
     assert await store.terms.reserve_insertion(timedelta(seconds=30))
-    assert await store.terms.reserve_closing(timedelta(seconds=30))
-    assert not await store.terms.reserve_closing(timedelta(seconds=30))
+    assert await store.terms.reserve_closing(timedelta(seconds=30), epoch=3)
+    assert not await store.terms.reserve_closing(timedelta(seconds=30), epoch=3)
+
+
+async def test_closing_the_link_of_a_later_holder_does_not_wait_and_of_an_earlier_one_does(
+    store: Store,
+) -> None:
+    await store.terms.prepare()
+    minute = timedelta(minutes=1)
+    assert await store.terms.reserve_closing(minute, epoch=3)
+    assert await store.terms.reserve_closing(minute, epoch=5)
+    assert not await store.terms.reserve_closing(minute, epoch=5)
+    assert not await store.terms.reserve_closing(minute, epoch=4)
+    assert await store.terms.reserve_closing(timedelta(0), epoch=4)

@@ -37,6 +37,20 @@ async def test_it_waits_for_the_database_again_before_each_link(bench: Bench) ->
     await until(lambda: anna.term == 2, lambda: anna.events[-3:])
 
 
+async def test_an_outage_is_told_of_once_in_each_of_its_wordings(bench: Bench) -> None:
+    anna = await bench.holder("anna")
+    refused = UnreachableError("database", "the database refuses connections", "")
+    wordings = [away(), refused] * 5
+    anna.faults.next("terms.ping", *map(fails, wordings))
+    anna.end_term()
+    await until(lambda: anna.term == 2, lambda: anna.events[-3:])
+    assert [each["why"] for each in anna.said("candidate.waiting")] == [str(away()), str(refused)]
+    anna.faults.next("terms.ping", fails(refused))
+    anna.end_term()
+    await until(lambda: anna.term == 3, lambda: anna.events[-3:])
+    assert len(anna.said("candidate.waiting")) == 3, "another outage"
+
+
 @pytest.mark.parametrize("call", ["terms.ping", "broker.open_link"])
 async def test_it_is_back_soon_however_long_a_server_was_away(bench: Bench, call: str) -> None:
     anna = await bench.holder("anna")

@@ -19,7 +19,7 @@ from watcher import Watcher
 from cronexec.adapters.link_events import LinkEvents
 from cronexec.adapters.memory_hub import BATON, COMMANDS, REJECTED, MemoryConsumer, MemoryMessage, MemoryQueue
 from cronexec.errors import UnreachableError
-from cronexec.ports import BatonArrived, CommandArrived, LinkEvent
+from cronexec.ports import BatonArrived, CommandArrived, LinkEvent, QueueDepth
 
 BATON_PREFETCH = 8
 COMMAND_PREFETCH = 16
@@ -282,6 +282,10 @@ class SimulatedBroker:
 
     async def open_control(self) -> "SimulatedControl":
         return SimulatedControl()
+
+    async def baton_depth(self) -> QueueDepth:
+        """Return what a passive declare would tell: no queue is ever deleted here."""
+        return QueueDepth(ready=0, consumers=1)
 
     async def publish_baton(self, message_id: str, body: bytes, timeout: float) -> bool:
         return await self._publish(BATON, MemoryMessage(body=body, message_id=message_id), timeout)
