@@ -49,6 +49,8 @@ _WORDS = {
     "off": False,
     "0": False,
 }
+_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:]+\]|[^\s:]*):\d{1,5}")
+_LAST_PORT = 65535
 _SHORTEST_LEASE = timedelta(seconds=2)
 _LONGEST_RENEWAL = timedelta(minutes=15)
 _LONGEST_HEARTBEAT = timedelta(seconds=65535)
@@ -76,6 +78,18 @@ def _check_management_url(url: str) -> str:
     if not _is_url(url, ("http", "https")):
         raise problem("expected http://USER:PASSWORD@HOST:15672, or https://")
     return url
+
+
+def _check_callback_url(url: str) -> str:
+    if not _is_url(url, ("http", "https")) or urlsplit(url).query or urlsplit(url).fragment:
+        raise problem("expected http://HOST:PORT, or https://, where this very instance can be reached")
+    return url
+
+
+def _check_address(address: str) -> str:
+    if not _ADDRESS.fullmatch(address) or not 0 < int(address.rpartition(":")[2]) <= _LAST_PORT:
+        raise problem(expected("an address to listen at, such as 0.0.0.0:8090", address))
+    return address
 
 
 def _is_url(url: str, schemes: tuple[str, ...]) -> bool:
@@ -139,6 +153,8 @@ class Settings(BaseModel):
     namespace: Annotated[str, AfterValidator(_check_namespace)] = "cronexec"
     instance: _Label | None = None
     datacenter: _Label = "default"
+    callback_url: Annotated[str, AfterValidator(_check_callback_url)] | None = None
+    callback_listen: Annotated[str, AfterValidator(_check_address)] | None = None
     candidate: _Flag = True
     allow_shell: _Flag = False
     heartbeat: Annotated[timedelta, BeforeValidator(_read_heartbeat)] = timedelta(seconds=10)
@@ -203,7 +219,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _cross_check(self) -> Self:
-        wrong = [*_judge_lengths(self), *_judge_tls(self)]
+        wrong = [*_judge_lengths(self), *_judge_tls(self), *_judge_callbacks(self)]
         if wrong:
             raise problem("; ".join(wrong))
         return self
@@ -235,6 +251,11 @@ def _judge_lengths(settings: Settings) -> Iterator[str]:
         )
     if settings.retention <= settings.instance_lost_after:
         yield "retention must be longer than instance_lost_after: make it days"
+
+
+def _judge_callbacks(settings: Settings) -> Iterator[str]:
+    if (settings.callback_url is None) != (settings.callback_listen is None):
+        yield "callback_url and callback_listen belong together: give both or none"
 
 
 def _judge_tls(settings: Settings) -> Iterator[str]:

@@ -34,6 +34,8 @@ IDENTITY_HEADERS = (
     "X-Cronexec-Slot",
     "X-Cronexec-Attempt",
     "X-Cronexec-Epoch",
+    "X-Cronexec-Callback",
+    "X-Cronexec-Callback-Token",
 )
 SIGNATURE_HEADERS = ("Webhook-Id", "Webhook-Timestamp", "Webhook-Signature")
 IDENTITY_VARIABLES = (
@@ -195,7 +197,8 @@ class TargetModel(DocumentModel):
 class WebhookTarget(TargetModel):
     """An HTTP request. `expect`: the statuses that mean success, each a number or a range such as "2xx".
 
-    `secret`: references to the secrets that sign it as Standard Webhooks says; () for none.
+    `secret`: references to the secrets that sign it as Standard Webhooks says; () for none. `wait`: with
+    `callback`, an answer of 202 means that it is not over: the receiver says later how it ended.
     """
 
     fields_not_yet: ClassVar[frozenset[str]] = frozenset({"sign", "signature", "auth", "tls", "verify"})
@@ -214,6 +217,7 @@ class WebhookTarget(TargetModel):
         tuple[Status, ...], BeforeValidator(_refuse_no_status), Field(json_schema_extra={"minItems": 1})
     ] = ("2xx",)
     secret: Secrets = ()
+    wait: Literal["answer", "callback"] = "answer"
 
     @model_validator(mode="after")
     def _refuse_own_signature(self) -> Self:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from cronexec.domain.run import Outcome
+from cronexec.log import get_logger
 from cronexec.ports import Clock, Execution, Publisher, Target
 from cronexec.settings import Settings
 from cronexec.targets.handler import Handlers, HandlerTarget
@@ -38,13 +39,26 @@ class Targets:
         `environ` has the secrets, and PATH, HOME and LANG for shell commands.
         """
         # Importing cronexec imports this package, for handlers; what they are not made of is loaded at start.
+        from cronexec.targets.callback_server import CallbackServer  # noqa: PLC0415
+        from cronexec.targets.callbacks import Callbacks  # noqa: PLC0415
         from cronexec.targets.publish import PublishTarget  # noqa: PLC0415
         from cronexec.targets.shell import ShellTarget  # noqa: PLC0415
         from cronexec.targets.webhook import WebhookTarget  # noqa: PLC0415
 
         secrets = Secrets(environ, settings.secrets_dir)
+        callbacks = server = None
+        if settings.callback_url is not None and settings.callback_listen is not None:
+            callbacks = Callbacks(settings.callback_url)
+            server = CallbackServer(callbacks, settings.callback_listen, get_logger())
+            server.start()
         by_kind: dict[str, Target] = {
-            "webhook": WebhookTarget(secrets=secrets, clock=clock, limit=settings.max_running_webhooks),
+            "webhook": WebhookTarget(
+                secrets=secrets,
+                clock=clock,
+                limit=settings.max_running_webhooks,
+                callbacks=callbacks,
+                server=server,
+            ),
             "shell": ShellTarget(allowed=settings.allow_shell, secrets=secrets, environ=environ),
             "handler": HandlerTarget(handlers, threads=settings.max_running_handlers, loop=handler_loop),
             "publish": PublishTarget(publisher=publisher, secrets=secrets),

@@ -9,6 +9,9 @@ Redirects are followed for GET and HEAD only, and only where no secret is in the
 a POST, clients send a GET without the body (301, 302, 303): the receiver would be asked for something else
 than the job says. Elsewhere a redirect is a status like any other, by default not an expected one. What is
 answered beyond `MOST_BYTES` is not read.
+
+With `wait: callback`, the receiver may answer 202 and go on (`callbacks`): the run lasts, within its timeout,
+until it says how the work ended.
 """
 
 import json
@@ -27,6 +30,8 @@ from cronexec.domain.run import Outcome, RunState
 from cronexec.domain.template import TemplateError
 from cronexec.ports import Clock, Execution
 from cronexec.targets import identity
+from cronexec.targets.callback_server import CallbackServer
+from cronexec.targets.callbacks import ACCEPTED, NOT_CONFIGURED, Callback, Callbacks
 from cronexec.targets.retry_after import retry_after
 from cronexec.targets.secrets import SecretError, Secrets
 from cronexec.targets.signature import SigningKeyError, read_key, sign
@@ -56,31 +61,60 @@ _REDIRECTS = range(300, 400)
 
 
 class WebhookTarget:
-    """Sends HTTP requests. `limit`: the most connections at a time."""
+    """Sends HTTP requests. `limit`: the most connections at a time.
+
+    `callbacks`, `server`: for targets that wait for a callback; None where this instance takes none.
+    """
 
     def __init__(
-        self, *, secrets: Secrets, clock: Clock, limit: int = 256, connect_timeout: float = CONNECT_TIMEOUT
+        self,
+        *,
+        secrets: Secrets,
+        clock: Clock,
+        limit: int = 256,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        callbacks: Callbacks | None = None,
+        server: CallbackServer | None = None,
     ) -> None:
+        self._callbacks = callbacks
+        self._server = server
         self._secrets = secrets
         self._clock = clock
         self._limit = limit
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
         self._session: aiohttp.ClientSession | None = None
 
-    def unavailable(self, target: Any) -> str | None:  # noqa: ARG002  every instance can
-        return None
+    def unavailable(self, target: Any) -> str | None:
+        if target.wait != "callback":
+            return None
+        return NOT_CONFIGURED if self._callbacks is None else self._callbacks.problem
 
     async def execute(self, execution: Execution) -> Outcome:
         rendering = Rendering(execution, self._secrets)
+        if why := self.unavailable(execution.target):
+            return rendering.failed(why)
+        if execution.target.wait != "callback" or self._callbacks is None:
+            return await self._request(execution, rendering)
+        with self._callbacks.open(execution.run, rendering) as callback:
+            return await self._request(execution, rendering, callback)
+
+    async def _request(
+        self, execution: Execution, rendering: Rendering, callback: Callback | None = None
+    ) -> Outcome:
         try:
             url, request = _request(execution, rendering)
             request["headers"] |= self._sign(execution, rendering, request["data"])
         except (TemplateError, SecretError, SigningKeyError) as error:
             return rendering.failed(str(error))
         sink = rendering.sink()
+        if callback is not None:
+            request["headers"] |= callback.headers
+            callback.sink = sink
         try:
             async with self._open_session().request(execution.target.method, url, **request) as response:
                 await _read(response, sink.write)
+            if callback is not None and response.status == ACCEPTED:
+                return await callback.finished
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return rendering.failed(_sentence(error, url))
         finally:
@@ -95,6 +129,8 @@ class WebhookTarget:
         return sign(execution.run.id, self._clock.now(), body or b"", keys) if keys else {}
 
     async def close(self) -> None:
+        if self._server is not None:
+            await self._server.close()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
