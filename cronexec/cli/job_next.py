@@ -62,7 +62,7 @@ class _Shown:
         return {
             "slot": slot,
             "local": self._local(slot).isoformat(),
-            "starts_at": self._starts_at(slot),
+            "starts_at": None if skip else self._starts_at(slot),
             "skip": skip and {"reason": skip.reason.value, "note": skip.note, "issued_by": skip.issued_by},
             "clock_change": change and {"kind": change.change.value, "local": change.local},
         }

@@ -243,8 +243,18 @@ def test_the_next_slots_of_a_job_are_shown_in_its_zone(cronexec: CommandLine, na
 
     assert len(cronexec("job", "next", name, "-n", "7", "--json").json["slots"]) == 7
     table = cronexec("job", "next", name).lines
-    assert table[0].split() == ["SLOT", "Europe/Amsterdam"]
+    assert table[0].split() == ["Europe/Amsterdam", "SLOT", "IN"]
     assert all(" 03:00:00 CE" in line for line in table[1:])
+
+
+def test_slots_that_will_be_skipped_are_marked(cronexec: CommandLine, name: str) -> None:
+    schedule = {"every": "1h", "exclude": ["2026-01-01/2126-01-01"], "jitter": "30m"}
+    cronexec("job", "put", "-", stdin=shell_job(name, schedule=schedule))
+
+    lines = cronexec("job", "next", name, "-n", "3").lines[1:]
+    assert [line.endswith("  skipped: excluded (2026-01-01/2126-01-01)") for line in lines] == [True] * 3
+    cronexec("job", "pause", name)
+    assert all("  skipped: paused (by " in line for line in cronexec("job", "next", name).lines[1:])
 
 
 def test_the_baton_has_a_holder_and_a_bounded_lag(cronexec: CommandLine) -> None:
