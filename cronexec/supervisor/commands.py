@@ -1,4 +1,4 @@
-"""The supervisor of shell commands, a program: `… SOCKET_FD INSTANCE_PID`."""
+"""The supervisor of shell commands, a program: `… HOME SOCKET_FD INSTANCE_PID`."""
 
 import socket
 import subprocess
@@ -25,6 +25,6 @@ def start_command(frame: Frame, fds: list[int]) -> "subprocess.Popen[bytes]":
 
 def main() -> None:
     outlive_signals()
-    link = socket.socket(fileno=int(sys.argv[1]))
+    link = socket.socket(fileno=int(sys.argv[2]))
     link.set_inheritable(False)
-    Supervisor(link, int(sys.argv[2]), start_command).run()
+    Supervisor(link, int(sys.argv[3]), start_command).run()

@@ -20,30 +20,32 @@ import re
 import signal
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from cronexec import supervisor
 from cronexec.domain.run import Outcome, RunState
 from cronexec.domain.template import TemplateError
 from cronexec.ports import Execution
 from cronexec.targets import identity
+from cronexec.targets.output_pipe import OutputPipe, OutputPipes
 from cronexec.targets.secrets import PREFIX, SecretError, Secrets
 from cronexec.targets.shell_progress import ProgressPipes
 from cronexec.targets.supervised import (
-    OutputPipe,
-    ShellProcess,
-    ShellStartError,
-    ShellSupervisor,
+    StartError,
+    SupervisedProcess,
+    SupervisorClient,
     SupervisorLostError,
 )
 from cronexec.targets.template import Rendering
 
 INHERITED = ("PATH", "HOME", "LANG")
-DRAIN_TIMEOUT = 1.0  # seconds to wait for output after the command ended
-UNKILLABLE_AFTER = 5.0  # seconds after SIGKILL in which a process should be gone
 CLOSE_TIMEOUT = 15.0
+PROGRAM = "import sys; sys.path.append(sys.argv[1]); from cronexec.supervisor.commands import main; main()"
 
 NOT_ALLOWED = "shell targets are not allowed on this instance: set CRONEXEC_ALLOW_SHELL=true"
 _HINTS = {126: ": a command is not executable", 127: ": a command was not found"}
+_HOME = str(Path(supervisor.__file__).parents[2])
 _SECRET = re.compile(r"\$\{secret:([A-Za-z0-9_]+)\}")
 
 
@@ -65,8 +67,8 @@ class ShellTarget:
         self._secrets = secrets
         self._environ = os.environ if environ is None else environ
         self._python = python
-        self._supervisor: ShellSupervisor | None = None
-        self._left_open: set[OutputPipe] = set()
+        self._supervisor: SupervisorClient | None = None
+        self._pipes = OutputPipes()
         self._progress = ProgressPipes()
 
     def unavailable(self, target: Any) -> str | None:  # noqa: ARG002  all alike
@@ -83,22 +85,19 @@ class ShellTarget:
         sink = rendering.sink()
         try:
             with self._progress.open(rendering.report, sink.write) as progress:
-                process = self._running_supervisor().start(
-                    command,
-                    env=env | progress.variables,
-                    cwd=execution.target.cwd,
-                    kill_after=execution.target.kill_after.total_seconds(),
-                    sink=sink,
-                )
-                return await self._wait(process, execution, rendering)
+                pipe = OutputPipe(sink)
+                try:
+                    process = self._start(command, env | progress.variables, execution, pipe)
+                    return await self._wait(process, pipe, execution, rendering)
+                finally:
+                    self._pipes.leave(pipe)
         except OSError as error:
             return rendering.failed(f"the command could not be started: {error}")
         finally:
             sink.close()
 
     async def close(self) -> None:
-        for pipe in list(self._left_open):
-            pipe.close()
+        self._pipes.close()
         if self._supervisor is not None:
             await self._supervisor.close(CLOSE_TIMEOUT)
             self._supervisor = None
@@ -114,49 +113,42 @@ class ShellTarget:
         command = _SECRET.sub(rf"${{{PREFIX}\1}}", target.command)
         return command, env | identity.environment(execution.run, execution.params)
 
-    def _running_supervisor(self) -> ShellSupervisor:
+    def _start(
+        self, command: str, env: Mapping[str, str], execution: Execution, pipe: OutputPipe
+    ) -> SupervisedProcess:
+        """Start the command. Raises OSError when there is no supervisor, and none can be started."""
         if self._supervisor is None or self._supervisor.lost:
-            self._supervisor = ShellSupervisor(self._python)
-        return self._supervisor
+            try:
+                self._supervisor = SupervisorClient([self._python, "-I", "-S", "-c", PROGRAM, _HOME])
+            except OSError:
+                os.close(pipe.writer)
+                raise
+        what = {"command": command, "env": dict(env), "cwd": execution.target.cwd}
+        kill_after = execution.target.kill_after.total_seconds()
+        return self._supervisor.start(what, pipe.writer, kill_after=kill_after)
 
-    async def _wait(self, process: ShellProcess, execution: Execution, rendering: Rendering) -> Outcome:
+    async def _wait(
+        self, process: SupervisedProcess, pipe: OutputPipe, execution: Execution, rendering: Rendering
+    ) -> Outcome:
         try:
             await asyncio.wait({process.exited})
-            await self._drain(process.pipe)
+            await self._pipes.drain(pipe)
             return _outcome(process.exited.result(), rendering)
         except asyncio.CancelledError:
-            await self._stop(process, execution)
+            await self._end(process, pipe, execution)
             raise
-        except ShellStartError as error:
-            return rendering.failed(str(error))
+        except StartError as error:
+            return rendering.failed(f"the command could not be started: {error}")
         except SupervisorLostError as error:
             return rendering.failed(f"{error}; the command was killed", reason="supervisor_lost")
-        finally:
-            self._leave(process.pipe)
 
-    async def _stop(self, process: ShellProcess, execution: Execution) -> None:
-        """End all of it and wait until it is gone. Cancelled once more, kill at once."""
-        after = execution.target.kill_after.total_seconds()
-        process.stop(after)
+    async def _end(self, process: SupervisedProcess, pipe: OutputPipe, execution: Execution) -> None:
         try:
-            await asyncio.wait({process.gone}, timeout=after + UNKILLABLE_AFTER)
-            await self._drain(process.pipe)
-        except asyncio.CancelledError:
-            process.stop(0)
-            raise
+            await process.end(execution.target.kill_after.total_seconds())
+            await self._pipes.drain(pipe)
         finally:
             if not process.gone.done():
                 execution.kept_until = process.gone
-
-    async def _drain(self, pipe: OutputPipe) -> None:
-        """Wait for the rest of the output, but not for a background process that never closes it."""
-        await asyncio.wait({pipe.ended}, timeout=DRAIN_TIMEOUT)
-
-    def _leave(self, pipe: OutputPipe) -> None:
-        if not pipe.ended.done():
-            pipe.discard()
-            self._left_open.add(pipe)
-            pipe.ended.add_done_callback(lambda _: self._left_open.discard(pipe))
 
 
 def _outcome(code: int, rendering: Rendering) -> Outcome:

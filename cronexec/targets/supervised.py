@@ -1,11 +1,7 @@
 """The engine's side of a supervisor (see `cronexec.supervisor`, which says why there is one).
 
-What a command prints does not pass through the supervisor: each command has a pipe of its own, read here, and
-a slow reader slows only the command that writes. One callback reads at most 64 KiB, and a command that never
-stops printing is read in portions with pauses, so that it holds neither the loop nor a core.
-
-When the supervisor is lost (killed), its commands are lost with it: their process groups are killed from
-here, too, and who waits for them gets `SupervisorLostError`. The next command starts a new one.
+When the supervisor is lost (killed), its processes are lost with it: their groups are killed from here, too,
+and who waits for them gets `SupervisorLostError`. Whoever wants the next one started makes a new one.
 """
 
 import asyncio
@@ -14,93 +10,37 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
-from pathlib import Path
 from typing import Any
 
-from cronexec import supervisor
 from cronexec.errors import CronexecError
-from cronexec.ports import OutputSink
 from cronexec.supervisor.frames import Frame, Frames, packed
 
 READ_BYTES = 64 * 1024
 LOOK_INTERVAL = 0.02  # seconds
-PORTION_BYTES = 1024 * 1024
-PAUSE = 0.005  # seconds
-PROGRAM = "import sys; sys.path.append(sys.argv[3]); from cronexec.supervisor.commands import main; main()"
+UNKILLABLE_AFTER = 5.0  # seconds after SIGKILL in which a process should be gone
 
 
-_HOME = str(Path(supervisor.__file__).parents[2])
-
-
-class ShellStartError(CronexecError):
-    """A command could not be started: no such directory, too long, too many processes."""
+class StartError(CronexecError):
+    """A process could not be started: no such directory, too long, too many processes."""
 
 
 class SupervisorLostError(CronexecError):
-    """The supervisor ended, and the commands with it; it is not known what they had done."""
+    """The supervisor ended, and its processes with it; it is not known what they had done."""
 
 
-class OutputPipe:
-    """The reading end of a command's stdout and stderr.
-
-    `ended` resolves when nobody holds the other end any more.
-    """
-
-    def __init__(self, sink: OutputSink) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._sink: OutputSink | None = sink
-        self._reader, self.writer = os.pipe()
-        os.set_blocking(self._reader, False)
-        self._portion = 0
-        self.ended: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(self._reader, self._read)
-
-    def discard(self) -> None:
-        """From now on read only so that a process left in the background can go on printing."""
-        self._sink = None
-
-    def close(self) -> None:
-        if not self.ended.done():
-            self._loop.remove_reader(self._reader)
-            os.close(self._reader)
-            self.ended.set_result(None)
-
-    def _read(self) -> None:
-        try:
-            data = os.read(self._reader, READ_BYTES)
-        except BlockingIOError:
-            return
-        if not data:
-            self.close()
-            return
-        if self._sink is not None:
-            self._sink.write(data)
-        self._portion += len(data)
-        if self._portion >= PORTION_BYTES:
-            self._portion = 0
-            self._loop.remove_reader(self._reader)
-            self._loop.call_later(PAUSE, self._resume)
-
-    def _resume(self) -> None:
-        if not self.ended.done():
-            self._loop.add_reader(self._reader, self._read)
-
-
-class ShellProcess:
-    """One command.
+class SupervisedProcess:
+    """One process and what it starts.
 
     `exited` resolves to its exit code (negative: a signal), or to the error that it has none for; `gone` when
     nothing of what it started is left.
     """
 
-    def __init__(self, supervisor: "ShellSupervisor", number: int, pipe: OutputPipe) -> None:
+    def __init__(self, supervisor: "SupervisorClient", number: int) -> None:
         self._supervisor = supervisor
         self.number = number
-        self.pipe = pipe
         self.pid: int | None = None
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -109,6 +49,15 @@ class ShellProcess:
         """SIGTERM to all that it started now, SIGKILL to what is left `after` seconds; 0: SIGKILL at once."""
         self._supervisor.send({"op": "stop", "id": self.number, "after": after})
 
+    async def end(self, after: float) -> None:
+        """Stop it and wait until it is gone, or cannot be killed. Cancelled once more, kill at once."""
+        self.stop(after)
+        try:
+            await asyncio.wait({self.gone}, timeout=after + UNKILLABLE_AFTER)
+        except asyncio.CancelledError:
+            self.stop(0)
+            raise
+
     def take(self, frame: Mapping[str, Any]) -> bool:
         """Take a report. Returns whether it was the last one."""
         if "pid" in frame:
@@ -116,7 +65,7 @@ class ShellProcess:
         elif "code" in frame:
             self.exited.set_result(frame["code"])
         elif "error" in frame:
-            self.fail(ShellStartError(f"the command could not be started: {frame['error']}"))
+            self.fail(StartError(frame["error"]))
         else:
             self.gone.set_result(None)
         return self.gone.done()
@@ -133,39 +82,35 @@ class ShellProcess:
                 os.killpg(self.pid, signal.SIGKILL)
 
 
-class ShellSupervisor:
+class SupervisorClient:
     """A running supervisor process, made on the engine's loop within a few milliseconds.
 
-    `python`: the interpreter to run it with. Raises OSError when it cannot be started.
+    `program`: the command that runs it; the descriptor of its socket and our process id are added. Raises
+    OSError when it cannot be started.
     """
 
-    def __init__(self, python: str = sys.executable) -> None:
+    def __init__(self, program: Sequence[str]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._processes: dict[int, ShellProcess] = {}
+        self._processes: dict[int, SupervisedProcess] = {}
         self._numbers = count(1)
         self._outgoing: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._frames = Frames()
         self.lost = False
-        self._link, self._process = _spawn(python)
+        self._link, self._process = _spawn(program)
         self._loop.add_reader(self._link, self._receive)
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def start(
-        self, command: str, *, env: Mapping[str, str], cwd: str | None, kill_after: float, sink: OutputSink
-    ) -> ShellProcess:
-        """Start a command.
+    def start(self, what: Frame, fd: int, *, kill_after: float) -> SupervisedProcess:
+        """Start a process; `fd` goes to it, and is closed here.
 
-        `kill_after`: seconds from SIGTERM to SIGKILL when this instance is gone. Raises OSError (no
-        descriptors).
+        `kill_after`: seconds from SIGTERM to SIGKILL when this instance is gone.
         """
-        pipe = OutputPipe(sink)
-        process = ShellProcess(self, next(self._numbers), pipe)
+        process = SupervisedProcess(self, next(self._numbers))
         self._processes[process.number] = process
-        frame = {"op": "start", "id": process.number, "command": command, "env": dict(env), "cwd": cwd}
-        self.send({**frame, "kill_after": kill_after}, pipe.writer)
+        self.send({"op": "start", "id": process.number, "kill_after": kill_after, **what}, fd)
         return process
 
     def send(self, frame: Frame, *fds: int) -> None:
@@ -228,8 +173,8 @@ class ShellSupervisor:
         self._process.kill()  # its socket is closed, so it has ended or is just about to
         self._process.wait()
 
-    def _disconnect(self, why: str) -> list[ShellProcess]:
-        """Give up the supervisor, and return the commands that it was running."""
+    def _disconnect(self, why: str) -> list[SupervisedProcess]:
+        """Give up the supervisor, and return what it was running."""
         if self.lost:
             return []
         self.lost = True
@@ -241,18 +186,18 @@ class ShellSupervisor:
         processes = list(self._processes.values())
         self._processes.clear()
         for process in processes:
-            process.fail(SupervisorLostError(f"the shell supervisor of this instance is gone ({why})"))
+            process.fail(SupervisorLostError(f"the supervisor of this instance is gone ({why})"))
         return processes
 
 
-def _spawn(python: str) -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
+def _spawn(program: Sequence[str]) -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
     """Start the supervisor in a session of its own: a Ctrl-C in the terminal is the instance's business."""
     ours, theirs = socket.socketpair()
     link = theirs.fileno()
     with theirs:
         try:
             process = subprocess.Popen(  # noqa: S603  of our own program
-                [python, "-I", "-S", "-c", PROGRAM, str(link), str(os.getpid()), _HOME],
+                [*program, str(link), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
