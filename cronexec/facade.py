@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cronexec.domain.backfill import MOST_SLOTS, Ran
 from cronexec.domain.job import Job, JobDocument
-from cronexec.domain.run import Run, RunState
+from cronexec.domain.run import Cause, Run, RunState
 from cronexec.ports import RunFilter
 
 if TYPE_CHECKING:  # it loads what only a started instance needs
@@ -40,6 +40,14 @@ class AsyncCall(Protocol):
 
 def _parse(document: Document) -> JobDocument:
     return document if isinstance(document, JobDocument) else JobDocument.parse(document)
+
+
+def _run_filter(states: Iterable[RunState | str], causes: Iterable[Cause | str], **bounds: Any) -> RunFilter:
+    return RunFilter(
+        states=tuple(RunState(state) for state in states),
+        causes=tuple(Cause(cause) for cause in causes),
+        **bounds,
+    )
 
 
 class SyncJobs:
@@ -139,13 +147,16 @@ class SyncRuns:
         *,
         job: str | None = None,
         states: Iterable[RunState | str] = (),
+        causes: Iterable[Cause | str] = (),
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 50,
     ) -> list[Run]:
-        """Return entries, newest slot first; `since` and `until` bound the slot; no `states` are all."""
-        wanted = tuple(RunState(state) for state in states)
-        which = RunFilter(job=job, states=wanted, since=since, until=until, limit=limit)
+        """Return entries, newest slot first; `since` and `until` bound the slot.
+
+        No `states` are all of them, and no `causes` ("schedule", "trigger", "backfill").
+        """
+        which = _run_filter(states, causes, job=job, since=since, until=until, limit=limit)
         return self._call(lambda client: client.runs.list(which))
 
     def get(self, run_id: str) -> Run | None:
@@ -266,13 +277,16 @@ class AsyncRuns:
         *,
         job: str | None = None,
         states: Iterable[RunState | str] = (),
+        causes: Iterable[Cause | str] = (),
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int = 50,
     ) -> list[Run]:
-        """Return entries, newest slot first; `since` and `until` bound the slot; no `states` are all."""
-        wanted = tuple(RunState(state) for state in states)
-        which = RunFilter(job=job, states=wanted, since=since, until=until, limit=limit)
+        """Return entries, newest slot first; `since` and `until` bound the slot.
+
+        No `states` are all of them, and no `causes` ("schedule", "trigger", "backfill").
+        """
+        which = _run_filter(states, causes, job=job, since=since, until=until, limit=limit)
         return await self._call(lambda client: client.runs.list(which))
 
     async def get(self, run_id: str) -> Run | None:

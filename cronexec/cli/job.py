@@ -10,6 +10,7 @@ import yaml
 
 from cronexec.cli.documents import CrontabOptions, crontab_options, read_files
 from cronexec.cli.failure import REFUSED
+from cronexec.cli.job_backfill import backfill
 from cronexec.cli.job_control import delete, pause, resume, trigger
 from cronexec.cli.job_found import find_job, miss_job
 from cronexec.cli.job_next import next_slots
@@ -25,6 +26,7 @@ from cronexec.cli.output import (
     print_table,
     stop,
 )
+from cronexec.cli.params import param_lines
 from cronexec.cli.records import job_record, next_slot, target_line
 from cronexec.cli.session import Session, run_session, wait_option
 from cronexec.domain.job import Job, JobVersion
@@ -108,6 +110,7 @@ def show(ctx: click.Context, name: str, history: bool, as_json: bool) -> None:
         ("paused", pause_line(paused) if paused else None),
         *exception_lines(found, now),
         ("next", people(next_slot(found, now))),
+        *param_lines(found.document.params_schema),
     ]
     for key, value in fields:
         if value is not None:
@@ -224,5 +227,5 @@ def validate(ctx: click.Context, /, *, files: Sequence[str], as_json: bool, **cr
         click.echo(f"{each.name}: valid; {each.schedule.describe()}")
 
 
-for command in (blackout, delete, next_slots, pause, resume, skip_next, trigger, unblackout):
+for command in (backfill, blackout, delete, next_slots, pause, resume, skip_next, trigger, unblackout):
     job.add_command(command)

@@ -1,7 +1,6 @@
 """`cronexec job delete`, `pause`, `resume` and `trigger`: what is done to jobs that are there."""
 
 import asyncio
-import json
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,7 @@ import click
 from cronexec.cli.failure import failure_of
 from cronexec.cli.namespaces import run_sending
 from cronexec.cli.output import Instant, Length, examples, json_option, print_json, stop
+from cronexec.cli.params import params_options, read_params
 from cronexec.cli.run_watch import end_watch
 from cronexec.cli.session import Session, wait_option
 from cronexec.cli.watch_view import new_view, show_run
@@ -160,20 +160,13 @@ class Waiting(click.ParamType[float]):
 
 
 @examples(
-    "cronexec job trigger close-league --param league=8",
+    "cronexec job trigger close-league -p league=8",
     "cronexec job trigger close-league --params '{\"league\": 8}' --key 2026-w52",
     "cronexec job trigger close-league --wait --timeout 10m",
 )
 @click.command(short_help="Run a job now.")
 @click.argument("name")
-@click.option(
-    "--param",
-    "pairs",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="One parameter; the value is JSON, or else text.",
-)
-@click.option("--params", metavar="JSON", help="Parameters, as an object.")
+@params_options
 @click.option("--key", help="Makes it happen once: a second trigger with this key is the same run.")
 @click.option(
     "--wait",
@@ -195,19 +188,20 @@ def trigger(
     /,
     *,
     name: str,
-    pairs: Sequence[str],
-    params: str | None,
+    pairs: Sequence[tuple[str, str]],
+    params: Mapping[str, Any] | None,
     key: str | None,
     wait: float,
     timeout: timedelta | None,
     as_json: bool,
 ) -> None:
     """Run a job now, besides its schedule. With --wait alone, exits 1 unless the run succeeds."""
-    given, to_the_end = _read_params(pairs, params), wait == Waiting.END
+    to_the_end = wait == Waiting.END
     if timeout is not None and not to_the_end:
         raise click.UsageError("--timeout is for --wait without a number, which waits for the end of the run")
 
     async def work(session: Session) -> tuple[Mapping[str, Any], Run | None]:
+        given = await read_params(session, name, pairs, params)
         result = await session.client.jobs.trigger(name, params=given, key=key)
         if not to_the_end:
             return result, None
@@ -220,27 +214,3 @@ def trigger(
         print_json(result)
     else:
         click.echo(f"{result['run']}: {result['state'] if result['created'] else 'was triggered already'}")
-
-
-def _read_params(pairs: Sequence[str], params: str | None) -> dict[str, Any] | None:
-    if not pairs and params is None:
-        return None
-    try:
-        given = json.loads(params) if params is not None else {}
-    except ValueError as error:
-        raise click.BadParameter(f"no JSON: {error}", param_hint="--params") from None
-    if not isinstance(given, dict):
-        raise click.BadParameter('expected an object, as in {"league": 8}', param_hint="--params")
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name:
-            raise click.BadParameter(f"expected KEY=VALUE, got {pair!r}", param_hint="--param")
-        given[name] = _json_or_text(value)
-    return given
-
-
-def _json_or_text(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value

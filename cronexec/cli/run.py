@@ -23,11 +23,12 @@ from cronexec.cli.run_names import displayed_id, find_run
 from cronexec.cli.run_watch import logs, watch
 from cronexec.cli.session import Session, run_session
 from cronexec.cli.watch_view import progress_text
-from cronexec.domain.run import AttemptRecord, Run, RunState
+from cronexec.domain.run import AttemptRecord, Cause, Run, RunState
 from cronexec.errors import RefusedError
 from cronexec.ports import RunFilter
 
 STATES = [state.value for state in RunState]
+CAUSES = [cause.value for cause in Cause]
 LONGEST_REASON = 80
 
 
@@ -55,6 +56,9 @@ run.add_command(watch)
     "--state", "states", multiple=True, type=click.Choice(STATES), help="In this state; may be repeated."
 )
 @click.option("--undecided", is_flag=True, help="Abandoned, and waiting for a person to retry or resolve it.")
+@click.option(
+    "--cause", "causes", multiple=True, type=click.Choice(CAUSES), help="Of this cause; may be repeated."
+)
 @click.option("--since", type=Instant(), help="Slots since: a length back from now (1h), or an instant.")
 @click.option("--until", type=Instant(), help="Slots until: likewise.")
 @click.option(
