@@ -1,4 +1,4 @@
-"""Slots in windows, skipped once or excluded: decisions compared with what is said of every slot by itself."""
+"""Slots in windows, skipped once or excluded: decisions compared with what is said of each slot by itself."""
 
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
