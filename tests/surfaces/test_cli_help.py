@@ -16,7 +16,7 @@ from cronexec.cli.main import NOUNS, main
 
 cronexec = CommandLine({})
 OTHERS = {"dev"}  # tested where it is built
-GROUPS = ("job", "run", "ledger", "baton", "command")
+GROUPS = ("job", "run", "ledger", "baton", "command", "instance")
 VERBS = {
     "job": {"list", "show", "put", "delete", "pause", "resume", "trigger", "next", "validate"}
     | {"skip-next", "blackout", "unblackout"},
@@ -24,6 +24,7 @@ VERBS = {
     "ledger": {"verify"},
     "baton": {"status", "reinsert", "release"},
     "command": {"send", "rejected", "schema"},
+    "instance": {"list", "drain", "undrain"},
 }
 
 
