@@ -96,6 +96,10 @@ class MemoryLink:
         hub.links.append(self._lose)
         self._consume(BATON, MemoryConsumer(BATON_PREFETCH, self._baton_arrived, self._cancelled))
 
+    @property
+    def tells_of_deletion(self) -> bool:
+        return self._hub.tells_of_deletion
+
     async def events(self) -> LinkEvent:
         return await self._events.next()
 

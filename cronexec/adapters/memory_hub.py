@@ -99,6 +99,7 @@ class MemoryHub:
         self.requesters: dict[str, Callable[[bytes], None]] = {}
         self.links: list[Callable[[str], None]] = []
         self.listeners: list[Callable[[bytes], None]] = []
+        self.tells_of_deletion = True
         self.blocked = False
         self.down = False
 
@@ -112,9 +113,12 @@ class MemoryHub:
         self.queues[queue].ready.clear()
 
     def delete_queue(self, queue: str) -> None:
-        """Delete a queue with all that is in it and cancel its consumers; the next one finds it empty."""
+        """Delete a queue with all that is in it and cancel its consumers; the next one finds it empty.
+
+        Where `tells_of_deletion` is False, nobody learns of it.
+        """
         deleted, self.queues[queue] = self.queues[queue], MemoryQueue()
-        for consumer in list(deleted.consumers):
+        for consumer in list(deleted.consumers) if self.tells_of_deletion else ():
             consumer.on_cancel()
 
     def block_publishes(self, *, blocked: bool = True) -> None:

@@ -25,6 +25,7 @@ from cronexec.ports import BatonArrived, CommandArrived, LinkEvent
 BATON_PREFETCH = 8
 COMMAND_PREFETCH = 512  # twice what one write takes: while it is under way, the next ones arrive
 KEPT_PREFETCH = 64
+TELLS_SINCE = (4, 0)  # that a queue was deleted, though it is declared again at once
 RELEASE_TIMEOUT = timedelta(seconds=1)
 
 
@@ -50,6 +51,10 @@ class RabbitmqLink:
         link = cls(connection, await connection.channel(), await connection.channel(), topology)
         await link._consume(link._baton, topology.baton, BATON_PREFETCH, link._baton_arrived)
         return link
+
+    @property
+    def tells_of_deletion(self) -> bool:
+        return self._connection.version >= TELLS_SINCE
 
     @property
     def is_lost(self) -> bool:

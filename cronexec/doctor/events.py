@@ -20,10 +20,6 @@ BROKER = "Look at the broker and at the network to it; the log has the reason."
 DEFECT = "Its log has the traceback. Restart it, and report the defect."
 NOTABLE = {  # what an event means, and what to do
     "baton.duplicate_discarded": ("there was more than one baton; all but one were discarded", "Nothing."),
-    "baton.in_doubt": (
-        "nobody consumed from the queue of the baton that it held",
-        "See who deletes the namespace's queues: they have to be left alone.",
-    ),
     "baton.inserted": (
         "nobody held, and a baton was inserted",
         "Find out what took the baton: was the queue purged or deleted, or every link cut?",

@@ -48,6 +48,11 @@ class Link(Protocol):
     It competes for the baton, and takes commands while this instance holds. It never publishes.
     """
 
+    @property
+    def tells_of_deletion(self) -> bool:
+        """Whether the link is lost when its queues are deleted: not every broker tells."""
+        ...
+
     async def events(self) -> LinkEvent:
         """Wait for the next event. After `LinkLost` it is returned again at every call."""
         ...

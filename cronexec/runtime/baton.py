@@ -7,28 +7,26 @@ exists. Whatever arrives while one is in hand replaces it: inserting a baton is 
 duplicate costs one ack.
 
 RabbitMQ 3.10 tells nobody when a quorum queue is deleted and declared again: the holder goes on with a baton
-that is in no queue, and nobody is there to take over. So the keeper looks now and then whether anybody
-consumes from the queue, at least this instance: a passive declare, which costs next to nothing. If nobody
-does the baton is in doubt, and is renewed right then. A fresh one that does not come to us ends the term, and
-waits in the queue for whoever consumes next; one that comes shows that all is well.
+that is in no queue, and nobody is there to take over. Its own lists show the consumers of before, so looking
+does not help; a renewal does. Where the broker does not tell (`Link.tells_of_deletion`), the baton is renewed
+every `UNTOLD_INTERVAL`. One that does not come to us ends the term.
 """
 
 import asyncio
 import json
 import uuid
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from cronexec.domain.run import Executor
-from cronexec.errors import CronexecError, UnreachableError
+from cronexec.errors import UnreachableError
 from cronexec.log import Log
-from cronexec.ports import BatonArrived, Link, Publisher, QueueDepth
+from cronexec.ports import BatonArrived, Link, Publisher
 from cronexec.runtime.guard import TermGuard
 from cronexec.runtime.service import Backoff, Wake
 
 CONFIRM_TIMEOUT = 5.0
 DELIVERY_TIMEOUT = 5.0
-LOOK_INTERVAL = 15.0  # seconds
+UNTOLD_INTERVAL = 15.0  # seconds; a renewal costs a millisecond
 
 
 def baton_body(executor: Executor, why: str) -> bytes:
@@ -48,7 +46,6 @@ class BatonKeeper:
         executor: Executor,
         guard: TermGuard,
         renew_interval: timedelta,
-        depth: Callable[[], Awaitable[QueueDepth]],
         log: Log,
     ) -> None:
         self._held = first
@@ -56,8 +53,8 @@ class BatonKeeper:
         self._publisher = publisher
         self._executor = executor
         self._guard = guard
-        self._interval = renew_interval.total_seconds()
-        self._depth = depth
+        interval = renew_interval.total_seconds()
+        self._interval = interval if link.tells_of_deletion else min(interval, UNTOLD_INTERVAL)
         self._log = log
         self._expected: set[str] = set()
         self._arrived = Wake()
@@ -80,30 +77,10 @@ class BatonKeeper:
         At once when this baton has been redelivered, which counts towards the broker's limit.
         """
         if not self._held.redelivered:
-            await self._wait()
+            await asyncio.sleep(self._interval)
         while self._guard.holds():
             await self._renew()
-            await self._wait()
-
-    async def _wait(self) -> None:
-        """Wait until it is time for a renewal, or the baton is in doubt."""
-        left = self._interval
-        while left > LOOK_INTERVAL:
-            await asyncio.sleep(LOOK_INTERVAL)
-            left -= LOOK_INTERVAL
-            if await self._is_in_doubt():
-                return
-        await asyncio.sleep(left)
-
-    async def _is_in_doubt(self) -> bool:
-        try:
-            depth = await self._depth()
-        except CronexecError as error:
-            self._log.debug("baton.not_looked_at", error=str(error))
-            return False
-        if depth.consumers == 0:
-            self._log.warning("baton.in_doubt", why="nobody consumes from its queue, not even this instance")
-        return depth.consumers == 0
+            await asyncio.sleep(self._interval)
 
     async def _renew(self) -> None:
         message_id = uuid.uuid4().hex

@@ -86,7 +86,6 @@ class Holder:
             executor=context.executor,
             guard=self.guard,
             renew_interval=context.settings.baton_renew_interval,
-            depth=context.broker.baton_depth,
             log=context.log,
         )
         self._inbox = Inbox(

@@ -19,7 +19,7 @@ from watcher import Watcher
 from cronexec.adapters.link_events import LinkEvents
 from cronexec.adapters.memory_hub import BATON, COMMANDS, REJECTED, MemoryConsumer, MemoryMessage, MemoryQueue
 from cronexec.errors import UnreachableError
-from cronexec.ports import BatonArrived, CommandArrived, LinkEvent, QueueDepth
+from cronexec.ports import BatonArrived, CommandArrived, LinkEvent
 
 BATON_PREFETCH = 8
 COMMAND_PREFETCH = 16
@@ -166,6 +166,8 @@ class Session:
 class SimulatedLink:
     """A `Link`: the client's end."""
 
+    tells_of_deletion = True
+
     def __init__(self, server: BrokerServer, process: Process, wire: Wire) -> None:
         self._network = server.network
         self._history = server.history
@@ -282,10 +284,6 @@ class SimulatedBroker:
 
     async def open_control(self) -> "SimulatedControl":
         return SimulatedControl()
-
-    async def baton_depth(self) -> QueueDepth:
-        """Return what a passive declare would tell: no queue is ever deleted here."""
-        return QueueDepth(ready=0, consumers=1)
 
     async def publish_baton(self, message_id: str, body: bytes, timeout: float) -> bool:
         return await self._publish(BATON, MemoryMessage(body=body, message_id=message_id), timeout)
