@@ -34,6 +34,8 @@ FATES = ("request_lost", "answer_lost", "late", "stopped", "killed", "killed_lat
 FATE_CHANCE = 0.02
 ONCE_CHANCE = 0.1
 CALM_CHANCE = 0.3
+RETRY_CHANCE = 0.4
+REPEAT_CHANCE = 0.3
 OVERLAPS = ("queue", "skip", "allow")
 HOLD_TOGETHER = {"lease": 2, "baton_lost_after": 3.5, "instance_lost_after": 6}
 
@@ -92,8 +94,17 @@ def definition(random: Random, name: str, overlap: object) -> JobDocument:
     schedule = {"every": f"{random.choice((1, 1, 2, 3, 5))}s"}
     if random.random() < ONCE_CHANCE:
         schedule = {"at": at(random.uniform(0.0, 12.0)).replace(microsecond=0).isoformat()}
+    repeats = {"abandoned": "retry"} if random.random() < REPEAT_CHANCE else {}
+    if random.random() < RETRY_CHANCE:
+        longest = random.choice(("0s", "1s", "3s"))
+        repeats["retry"] = {
+            "max_attempts": random.choice((2, 4)),
+            "initial_delay": longest,
+            "max_delay": longest,
+        }
     return JobDocument.parse(
-        {
+        repeats
+        | {
             "name": name,
             "schedule": schedule,
             "timeout": random.choice((None, None, "1s")),

@@ -28,7 +28,8 @@ from orders import Orders
 
 from cronexec.adapters.memory_hub import MemoryMessage
 from cronexec.adapters.memory_store import MemoryDatabase
-from cronexec.domain.job import JobVersion
+from cronexec.domain.follow_up import MOST_REPEATS
+from cronexec.domain.job import Abandoned, JobVersion
 from cronexec.domain.run import ALLOWED_MOVES, Cause, Executor, Run, RunState
 from cronexec.domain.term import Term, TermRecord
 from cronexec.ports import Batch
@@ -96,7 +97,7 @@ class Watcher:
         self._returned: set[str] = set()
         self._running: defaultdict[str, dict[str, Run]] = defaultdict(dict)
         self.begun: dict[tuple[str, int], str] = {}
-        self.active: dict[str, Effect] = {}
+        self.active: dict[tuple[str, int], Effect] = {}
         self.disturbed: set[str] = set()  # executors that were killed, stopped or cut off: they may be lost
 
     # --- the term ---
@@ -235,6 +236,8 @@ class Watcher:
         self._running[new.job].pop(new.id, None)
         if new.state is RunState.RUNNING:
             self._started(new)
+        elif new.attempt > old.attempt:
+            self._tried_again(old, new)
         elif new.state is RunState.QUEUED:
             self._returned.add(new.id)
             self._history.add("db", "returned", run=new.id, epoch=new.epoch)
@@ -242,6 +245,28 @@ class Watcher:
                 self._history.violate("I2", f"{new.id} was given back, and its target had begun")
         else:
             self._ended(old, new)
+
+    def _tried_again(self, old: Run, new: Run) -> None:
+        """See a run queued for its next attempt: its executor says so, or a fenced write."""
+        self._returned.add(new.id)
+        self._history.add("db", "again", run=new.id, attempt=new.attempt, why=new.reason)
+        document = self.database.versions[old.job, old.version].document
+        ended = new.attempts[-1].outcome
+        most = document.retry.max_attempts if document.retry else MOST_REPEATS
+        lost = ended.state is RunState.ABANDONED and document.abandoned is Abandoned.RETRY
+        failed = ended.state in {RunState.FAILED, RunState.TIMED_OUT} and document.retry is not None
+        by_hand = self._write is not None and old.state.is_final
+        if (new.attempt, len(new.attempts)) != (old.attempt + 1, old.attempt):
+            self._history.violate("I2", f"{new.id} has {len(new.attempts)} attempts before {new.attempt}")
+        elif not by_hand and (not (lost or failed) or old.attempt >= most):
+            self._history.violate("I2", f"nobody wanted attempt {new.attempt} of {new.id}")
+        elif (
+            failed
+            and not by_hand
+            and ended.state is RunState.FAILED
+            and (new.id, old.attempt) not in self.begun
+        ):
+            self._history.violate("I2", f"attempt {old.attempt} of {new.id} failed, and never began")
 
     def _started(self, run: Run) -> None:
         assert run.executor is not None
@@ -295,6 +320,8 @@ class Watcher:
                 "I2", f"{run.id} began twice: at {self.begun[key]}, then at {executor.name}"
             )
         self.begun[key] = executor.name
+        if run.not_before is not None and run.not_before > self.database.clock.now() + SECOND:
+            self._history.violate("retry", f"{run.id} began before {run.not_before}")
         if there is None or there.state is not RunState.RUNNING or there.executor != executor:
             state = there.state.value if there else "not in the ledger"
             self._history.violate("I5", f"{run.id} began at {executor.name}, and it is {state}")
@@ -302,10 +329,10 @@ class Watcher:
             self._history.violate(
                 "I5", f"{run.id} began {-lease_left:.3f} s after the lease of {executor.name}"
             )
-        self.active[run.id] = Effect(run=run, executor=executor, at=0.0)
+        self.active[key] = Effect(run=run, executor=executor, at=0.0)
 
     def ends(self, run: Run) -> None:
-        self.active.pop(run.id, None)
+        self.active.pop((run.id, run.attempt), None)
 
     # --- commands ---
 

@@ -41,7 +41,7 @@ HANDED_OVER_AFTER = 2.0
 QUICKLY_HANDED_OVER_AFTER = 0.5  # where nothing can be under way that hangs
 COMMAND_TYPES = (
     *("job.put", "job.pause", "job.resume", "job.delete", "job.trigger"),
-    *("job.put", "job.trigger", "run.cancel", "baton.release", "job.unheard-of"),
+    *("job.put", "job.trigger", "run.cancel", "run.retry", "baton.release", "job.unheard-of"),
 )
 YEAR = timedelta(days=365)
 _kept: list[Any] = []  # worlds are not taken apart: their tasks would run their last words
@@ -228,7 +228,7 @@ class World:
             fields = {"job": definition(random, job.name, overlap).to_document()}
         elif kind == "baton.release":
             fields = {}
-        elif kind == "run.cancel":
+        elif kind in {"run.cancel", "run.retry"}:
             fields = {"run": random.choice([*self.servers.database.runs, "a@nothing"])}
         return {"schema": 1, "type": kind, **fields}
 
