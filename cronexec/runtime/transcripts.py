@@ -29,10 +29,14 @@ MOST_BYTES_WAITING = 64 * 1024 * 1024
 
 @dataclass(slots=True)
 class _Followed:
-    """An attempt that runs: up to where it is stored, and when that was, in monotonic seconds."""
+    """An attempt that runs: up to where it is stored, and when that was, in monotonic seconds.
 
-    position: int
+    `is_begun`: there may be a transcript, even where no answer said so.
+    """
+
     stored_at: float
+    position: int = 0
+    is_begun: bool = False
 
 
 class Transcripts:
@@ -60,10 +64,10 @@ class Transcripts:
     def ended(self, attempt: Attempt) -> None:
         """Take note that an attempt has ended: what is not stored of its output will be."""
         followed = self._followed.pop(attempt, None)
-        stored = followed.position if followed else 0
-        if stored == 0 and attempt.output.written <= EXCERPT_BYTES:
+        is_begun = followed is not None and followed.is_begun
+        if not is_begun and attempt.output.written <= EXCERPT_BYTES:
             return
-        growth = _growth(attempt, stored, ended=True)
+        growth = _growth(attempt, followed.position if followed else 0, ended=True)
         self._ended.append(growth)
         self._waiting_bytes += _size(growth)
         while self._waiting_bytes > MOST_BYTES_WAITING and len(self._ended) > 1:
@@ -119,6 +123,8 @@ class Transcripts:
         grown.sort(key=lambda attempt: self._followed[attempt].stored_at)
         growths = (_growth(attempt, self._followed[attempt].position) for attempt in grown)
         group = _as_much_as(MOST_BYTES_LIVE, growths)
+        for attempt in grown[: len(group)]:
+            self._followed[attempt].is_begun = True
         try:
             await self._outputs.grow(group)
         except UnwritableError as error:
@@ -132,7 +138,7 @@ class Transcripts:
         """Whether it has written something since; one that has just begun is only followed from now on."""
         followed = self._followed.get(attempt)
         if followed is None:
-            self._followed[attempt] = _Followed(position=0, stored_at=self._monotonic())
+            self._followed[attempt] = _Followed(stored_at=self._monotonic())
             return False
         return attempt.output.written > followed.position
 

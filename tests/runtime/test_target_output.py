@@ -62,6 +62,55 @@ def test_a_secret_is_not_shown_wherever_chunks_and_head_are_cut(cuts: list[int],
     assert output.tail == shown[-12:]
 
 
+@pytest.mark.parametrize("cut", range(1, 13))
+def test_the_end_of_a_longer_secret_that_begins_with_another_is_not_shown(cut: int) -> None:
+    sink = BoundedOutput()
+    redacting = RedactingSink(sink, {"hunter2", "hunter2000"})
+    for part in ("ahunter2000b"[:cut], "ahunter2000b"[cut:]):
+        redacting.write(part)
+    redacting.close()
+    assert sink.output().text == "a***b"
+
+
+def test_what_could_have_become_a_secret_is_shown_at_the_end() -> None:
+    sink = BoundedOutput()
+    redacting = RedactingSink(sink, {"hunter2", "hunter2000"})
+    redacting.write("hunter hunter20")
+    assert sink.output().text == "hunter "
+    redacting.close()
+    assert sink.output().text == "hunter ***0"
+
+
+@given(st.lists(st.integers(1, 3000), max_size=30))
+def test_an_excerpt_is_all_of_little_and_the_ends_of_much(lengths: list[int]) -> None:
+    sink = BoundedOutput()
+    text = ""
+    for number, length in enumerate(lengths):
+        text += chr(97 + number % 26) * length
+        sink.write(chr(97 + number % 26) * length)
+    excerpt = sink.excerpt()
+    if len(text) <= 4096:
+        assert (excerpt.text, excerpt.dropped) == (text, 0)
+    else:
+        assert (excerpt.head, excerpt.tail) == (text[:1024], text[-3072:])
+        assert excerpt.dropped == len(text) - 4096
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(1, 20), st.integers(1, 20))
+def test_a_transcript_from_a_position_on_has_what_is_kept_from_there_on(
+    length: int, since: int, head: int, tail: int
+) -> None:
+    sink = BoundedOutput(head_bytes=head, tail_bytes=tail)
+    data = bytes(range(length))
+    sink.write(data[: length // 2])
+    sink.write(data[length // 2 :])
+    kept = {place for place in range(length) if place < head or place >= length - tail}
+    found = sink.transcript(since)
+    assert found.written == length
+    shown = {piece.at + place: value for piece in found.pieces for place, value in enumerate(piece.data)}
+    assert shown == {place: data[place] for place in sorted(kept) if place >= since}
+
+
 def test_a_secret_is_found_in_json_and_in_urls() -> None:
     sink = BoundedOutput()
     redacting = RedactingSink(sink, {'a"b/c'})
