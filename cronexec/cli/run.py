@@ -72,6 +72,7 @@ def list_runs(
     *,
     job: str | None,
     states: Sequence[str],
+    causes: Sequence[str],
     undecided: bool,
     since: datetime | None,
     until: datetime | None,
@@ -82,6 +83,7 @@ def list_runs(
     which = RunFilter(
         job=job,
         states=[RunState(state) for state in states],
+        causes=[Cause(cause) for cause in causes],
         undecided=undecided,
         since=since,
         until=until,
