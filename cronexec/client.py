@@ -26,13 +26,15 @@ from cronexec.domain.command import (
     encode_command,
 )
 from cronexec.domain.job import Job, JobDocument, JobVersion
-from cronexec.domain.run import Run
+from cronexec.domain.run import Output, Run
 from cronexec.domain.term import TermRecord
 from cronexec.domain.wanted import next_run
 from cronexec.errors import RefusedError
 from cronexec.ports import Broker, InstanceRecord, QueueDepth, RunFilter, Store
+from cronexec.watching import output_of_attempt
 
 DEFAULT_WAIT = 10.0
+WAIT_INTERVAL = 0.5  # seconds
 INSERTION_TIMEOUT = 5.0
 
 
@@ -191,6 +193,28 @@ class Runs:
 
     async def get(self, run_id: str) -> Run | None:
         return await self._store.runs.get(run_id)
+
+    async def output(self, run_id: str, *, attempt: int | None = None) -> Output | None:
+        """Return what a run wrote, or has written so far; None where nothing is known of it.
+
+        `attempt`: of this one, else of the last.
+        """
+        run = await self.get(run_id)
+        return None if run is None else await output_of_attempt(self._store, run, attempt or run.attempt)
+
+    async def wait(self, run_id: str, *, timeout: float | None = None) -> Run:
+        """Wait until a run is settled, whoever executes it, and return its entry.
+
+        `timeout`: seconds. Raises TimeoutError, and RefusedError where there is no such run.
+        """
+        async with asyncio.timeout(timeout):
+            pause = WAIT_INTERVAL / 5
+            while (run := await self.get(run_id)) is not None and not run.state.is_final:
+                await asyncio.sleep(pause)
+                pause = min(WAIT_INTERVAL, pause * 1.5)
+        if run is None:
+            raise RefusedError("not_found", f"there is no run {run_id}", "run")
+        return run
 
     async def cancel(self, run_id: str) -> Mapping[str, Any]:
         """Cancel a run, wherever it is.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cronexec.domain.backfill import MOST_SLOTS, Ran
 from cronexec.domain.job import Job, JobDocument
-from cronexec.domain.run import Cause, Run, RunState
+from cronexec.domain.run import Cause, Output, Run, RunState
 from cronexec.ports import RunFilter
 
 if TYPE_CHECKING:  # it loads what only a started instance needs
@@ -163,6 +163,14 @@ class SyncRuns:
         """Return the entry (`JOB@SLOT`, `JOB#KEY`), or None."""
         return self._call(lambda client: client.runs.get(run_id))
 
+    def output(self, run_id: str, *, attempt: int | None = None) -> Output | None:
+        """Return what a run wrote, or has written so far: of an attempt, else of the last one."""
+        return self._call(lambda client: client.runs.output(run_id, attempt=attempt))
+
+    def wait(self, run_id: str, *, timeout: float | None = None) -> Run:
+        """Wait until a run is settled, and return its entry. Raises TimeoutError after `timeout` seconds."""
+        return self._call(lambda client: client.runs.wait(run_id, timeout=timeout))
+
     def cancel(self, run_id: str) -> Result:
         """Cancel a run, wherever it is: a queued one at once, a running one when its instance sees it."""
         return self._call(lambda client: client.runs.cancel(run_id))
@@ -292,6 +300,14 @@ class AsyncRuns:
     async def get(self, run_id: str) -> Run | None:
         """Return the entry (`JOB@SLOT`, `JOB#KEY`), or None."""
         return await self._call(lambda client: client.runs.get(run_id))
+
+    async def output(self, run_id: str, *, attempt: int | None = None) -> Output | None:
+        """Return what a run wrote, or has written so far: of an attempt, else of the last one."""
+        return await self._call(lambda client: client.runs.output(run_id, attempt=attempt))
+
+    async def wait(self, run_id: str, *, timeout: float | None = None) -> Run:
+        """Wait until a run is settled, and return its entry. Raises TimeoutError after `timeout` seconds."""
+        return await self._call(lambda client: client.runs.wait(run_id, timeout=timeout))
 
     async def cancel(self, run_id: str) -> Result:
         """Cancel a run, wherever it is: a queued one at once, a running one when its instance sees it."""

@@ -67,6 +67,9 @@ TYPED_PROGRAM = """
             assert_type(run.id, str)
         if (found := cron.runs.get("a@b")) is not None:
             print(found.lateness_s)
+        if (output := cron.runs.output("a@b", attempt=1)) is not None:
+            assert_type(output.text, str)
+        assert_type(cron.runs.wait("a@b", timeout=5).id, str)
         try:
             cron.jobs.trigger("a", params={"b": 1}, key="c")
         except RefusedError as refused:
@@ -79,4 +82,5 @@ TYPED_PROGRAM = """
             for job in await asynchronous.jobs.list():
                 assert_type(job.name, str)
             print(await asynchronous.runs.get("a"))
+            print(await asynchronous.runs.output("a"), await asynchronous.runs.wait("a"))
 """
