@@ -34,7 +34,7 @@ _NAMES: dict[str, Mapping[str, int]] = {"month": M_ALPHAS, "day of week": DOW_AL
 
 def is_hashed(text: str) -> bool:
     """Whether a cron expression has an `H`, and hence depends on the job's name."""
-    return _HASHED.search(text) is not None
+    return ("H" in text or "h" in text) and _HASHED.search(text) is not None
 
 
 def resolve_hashed(text: str, name: str) -> str:

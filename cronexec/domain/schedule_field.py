@@ -46,7 +46,8 @@ def _share(given: Mapping[str, Any], name: str) -> Schedule:
     cron = given.get("cron")
     depends_on_name = isinstance(cron, str) and is_hashed(cron)
     try:
-        return _read_once(_Definition(_key(given), given), name if depends_on_name else "")
+        definition = _Definition(tuple((key, _key(value)) for key, value in given.items()), given)
+        return _read_once(definition, name if depends_on_name else "")
     except TypeError:  # a value that cannot be a key; what is wrong with it is told by the schedule
         return Schedule.from_document(given, name=name)
 
