@@ -55,6 +55,25 @@ def test_the_database_is_the_one_of_the_url(url: str, database: str) -> None:
     assert load(MONGO_URL=url).mongo_database == database
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"CALLBACK_URL": "http://a:1"}, "callback_url and callback_listen belong together"),
+        ({"CALLBACK_LISTEN": ":1"}, "callback_url and callback_listen belong together"),
+        (
+            {"CALLBACK_URL": "a:1", "CALLBACK_LISTEN": ":1"},
+            "CRONEXEC_CALLBACK_URL: expected http://HOST:PORT",
+        ),
+        ({"CALLBACK_URL": "http://a/?b", "CALLBACK_LISTEN": ":1"}, "CRONEXEC_CALLBACK_URL: expected"),
+        ({"CALLBACK_URL": "http://a", "CALLBACK_LISTEN": "8090"}, "CRONEXEC_CALLBACK_LISTEN: expected"),
+        ({"CALLBACK_URL": "http://a", "CALLBACK_LISTEN": "a:0"}, "CRONEXEC_CALLBACK_LISTEN: expected"),
+        ({"CALLBACK_URL": "http://a", "CALLBACK_LISTEN": "::1:70000"}, "CRONEXEC_CALLBACK_LISTEN: expected"),
+    ],
+)
+def test_wrong_callback_settings_are_refused(given: dict[str, str], said: str) -> None:
+    assert said in refusal(**given)
+
+
 def test_the_stronger_source_wins(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     file.write_text(
