@@ -20,7 +20,7 @@ GROUPS = ("job", "run", "ledger", "baton", "command", "instance")
 VERBS = {
     "job": {"list", "show", "put", "delete", "pause", "resume", "trigger", "next", "validate"}
     | {"skip-next", "blackout", "unblackout"},
-    "run": {"list", "show", "logs", "watch", "cancel"},
+    "run": {"list", "show", "logs", "watch", "cancel", "retry", "resolve"},
     "ledger": {"verify"},
     "baton": {"status", "reinsert", "release"},
     "command": {"send", "rejected", "schema"},
