@@ -6,7 +6,8 @@ It keeps the same promises as `adapters.rabbitmq`, and the same contract tests r
 import asyncio
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -25,7 +26,7 @@ from cronexec.adapters.memory_hub import (
 )
 from cronexec.adapters.rejected import rejected_command, rejected_headers
 from cronexec.errors import NotYetAppliedError, RefusedError, UnreachableError
-from cronexec.ports import BatonArrived, CommandArrived, LinkEvent, QueueDepth, RejectedCommand
+from cronexec.ports import BatonArrived, CommandArrived, LinkEvent, QueueDepth, RejectedCommand, TakenReject
 
 BATON_PREFETCH = 8
 COMMAND_PREFETCH = 512
@@ -62,6 +63,24 @@ class MemoryBroker:
         self.hub.check_reachable()
         messages = self.hub.queues[REJECTED].ready[:limit]
         return [rejected_command(each.body, each.message_id, each.headers) for each in messages]
+
+    @asynccontextmanager
+    async def take_rejected(self, most: int) -> AsyncIterator[Sequence[TakenReject]]:
+        self.hub.check_reachable()
+        queue = self.hub.queues[REJECTED]
+        taken: list[TakenReject] = []
+
+        def deliver(tag: int, message: MemoryMessage) -> None:
+            command = rejected_command(message.body, message.message_id, message.headers)
+            taken.append(TakenReject(command=command, remove=lambda: queue.ack(consumer, tag)))
+
+        consumer = MemoryConsumer(min(most, len(queue.ready)), deliver, lambda: None)
+        queue.consume(consumer)
+        consumer.prefetch = 0
+        try:
+            yield taken
+        finally:
+            queue.leave(consumer)
 
     async def request(self, body: bytes, *, command_id: str, wait: float) -> Mapping[str, Any]:
         reply_to = f"reply-to.{uuid4().hex}"

@@ -8,6 +8,7 @@ begun to compete; a look of the CLI has the last alone.
 import asyncio
 import ssl
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -31,7 +32,7 @@ from cronexec.adapters.rabbitmq_reconnecting import ReconnectingConnection
 from cronexec.adapters.rabbitmq_requests import RabbitmqRequests
 from cronexec.adapters.rabbitmq_topology import QueueType, Topology
 from cronexec.errors import SettingsError, UnreachableError
-from cronexec.ports import Clock, QueueDepth, RejectedCommand
+from cronexec.ports import Clock, QueueDepth, RejectedCommand, TakenReject
 
 LINK = "baton"
 INSTANCE_PROPERTY = "cronexec_instance"
@@ -104,6 +105,9 @@ class RabbitMQ:
 
     async def rejected(self, limit: int = 50) -> list[RejectedCommand]:
         return await self._queues.rejected(limit)
+
+    def take_rejected(self, most: int) -> AbstractAsyncContextManager[Sequence[TakenReject]]:
+        return self._queues.take_rejected(most)
 
     async def request(self, body: bytes, *, command_id: str, wait: float) -> Mapping[str, Any]:
         return await self._requests.request(body, command_id=command_id, wait=wait)

@@ -7,8 +7,9 @@ answers nobody, and a connection on which it did not answer is not used again.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from functools import partial
 
 from cronexec.adapters.amqp import AmqpChannel, Declared, Message
 from cronexec.adapters.amqp_problems import (
@@ -23,7 +24,7 @@ from cronexec.adapters.rabbitmq_reconnecting import ReconnectingConnection
 from cronexec.adapters.rabbitmq_topology import Topology
 from cronexec.adapters.rejected import rejected_command
 from cronexec.errors import UnreachableError
-from cronexec.ports import QueueDepth, RejectedCommand
+from cronexec.ports import QueueDepth, RejectedCommand, TakenReject
 
 LOOK_TIMEOUT = timedelta(seconds=5)
 LOOK_AT_MOST = 500
@@ -31,7 +32,7 @@ RETURN_TIMEOUT = timedelta(seconds=1)
 
 
 class RabbitmqQueues:
-    """Looks at queues and takes nothing. `connection` never publishes."""
+    """Looks at queues, and takes what it is asked to take. `connection` never publishes."""
 
     def __init__(self, connection: ReconnectingConnection, topology: Topology) -> None:
         self._connection = connection
@@ -59,6 +60,20 @@ class RabbitmqQueues:
                 taken = [message async for message in _take(channel, queue, max(limit, LOOK_AT_MOST))]
             await self._until_returned(queue, ready)
         return [rejected_command(each.body, each.message_id, each.headers) for each in taken[:limit]]
+
+    @contextlib.asynccontextmanager
+    async def take_rejected(self, most: int) -> AsyncIterator[Sequence[TakenReject]]:
+        """See `Broker.take_rejected`. The taking is bounded in time, and not what is done with them."""
+        queue = self._topology.rejected
+        async with self._bounded(queue):
+            ready = (await self._look_up(queue)).ready
+        if not ready:
+            yield ()
+            return
+        async with self._own_channel(queue) as channel:
+            async with self._bounded(queue):
+                taken = [message async for message in _take(channel, queue, min(ready, most))]
+            yield [_in_hand(channel, message) for message in taken]
 
     async def close(self) -> None:
         await self._connection.close()
@@ -105,6 +120,11 @@ class RabbitmqQueues:
             raise explain_refused(error, queue) from error
         except AmqpError as error:
             raise connection_lost(error) from error
+
+
+def _in_hand(channel: AmqpChannel, message: Message) -> TakenReject:
+    command = rejected_command(message.body, message.message_id, message.headers)
+    return TakenReject(command=command, remove=partial(channel.ack, message.tag))
 
 
 async def _take(channel: AmqpChannel, queue: str, limit: int) -> AsyncIterator[Message]:

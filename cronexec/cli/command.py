@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cronexec.cli.command_replay import replay
 from cronexec.cli.failure import NOT_YET, failure_of
 from cronexec.cli.namespaces import create_option, run_sending
 from cronexec.cli.output import examples, json_option, people, print_json, print_table, stop
@@ -15,6 +16,7 @@ from cronexec.cli.session import Session, run_session, wait_option
 from cronexec.domain.command import Command, command_from_fields, command_schema
 from cronexec.domain.documents import read_documents
 from cronexec.errors import CronexecError, FieldProblem, InvalidDocumentError
+from cronexec.replay import identity
 
 LONGEST_BODY = 100
 
@@ -48,13 +50,19 @@ def schema(as_json: bool) -> None:  # noqa: ARG001  it is JSON anyway
 @json_option
 @click.pass_context
 def rejected(ctx: click.Context, limit: int, as_json: bool) -> None:
-    """List the messages that could not be used as commands, with the reason. They stay in the queue."""
+    """List the messages that could not be used as commands, with the reason. They stay in the queue.
+
+    'cronexec command replay' sends them anew, or throws them away.
+    """
     found = run_session(ctx, lambda session: session.connection.broker.rejected(limit))
     if as_json:
         print_json({"rejected": [rejected_record(each) for each in found]})
         return
-    rows = [(people(each.rejected_at), each.reason, each.field, _start(each.body)) for each in found]
-    print_table(("REJECTED", "REASON", "FIELD", "MESSAGE"), rows, empty="No message was rejected.")
+    rows = [
+        (identity(each), people(each.rejected_at), each.reason, each.field, _start(each.body))
+        for each in found
+    ]
+    print_table(("ID", "REJECTED", "REASON", "FIELD", "MESSAGE"), rows, empty="No message was rejected.")
 
 
 def _start(body: bytes) -> str:
@@ -155,3 +163,6 @@ def _parse(documents: list[dict[str, Any]]) -> list[Command]:
     if problems:
         raise InvalidDocumentError(problems)
     return commands
+
+
+command.add_command(replay)

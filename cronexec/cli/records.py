@@ -11,6 +11,7 @@ from cronexec.domain.job_state import Blackout, SkippedOnce
 from cronexec.domain.run import AttemptRecord, Output, Run, RunState
 from cronexec.domain.wanted import next_run
 from cronexec.ports import InstanceRecord, RejectedCommand
+from cronexec.replay import identity
 
 
 def job_record(job: Job, now: datetime) -> dict[str, Any]:
@@ -137,6 +138,7 @@ def instance_record(instance: InstanceRecord) -> dict[str, Any]:
 
 def rejected_record(rejected: RejectedCommand) -> dict[str, Any]:
     return {
+        "id": identity(rejected),
         "reason": rejected.reason,
         "field": rejected.field,
         "rejected_at": rejected.rejected_at,

@@ -19,6 +19,7 @@ from cronexec.ports.broker import (
     Publisher,
     QueueDepth,
     RejectedCommand,
+    TakenReject,
 )
 from cronexec.ports.clock import (
     Clock,
@@ -91,6 +92,7 @@ __all__ = [
     "Settle",
     "Start",
     "Store",
+    "TakenReject",
     "Target",
     "Targets",
     "TermStore",

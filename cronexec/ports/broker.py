@@ -1,6 +1,7 @@
 """The broker of a namespace: the link that competes and consumes, the publisher, and what observers ask."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -101,6 +102,14 @@ class RejectedCommand:
     message_id: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TakenReject:
+    """A message of the rejected queue, in hand. It returns there unless `remove` is called in time."""
+
+    command: RejectedCommand
+    remove: Callable[[], None]
+
+
 class Publisher(Protocol):
     """One publishing connection, opened when first needed and again after a failure.
 
@@ -197,6 +206,10 @@ class Broker(Protocol):
 
     async def rejected(self, limit: int = 50) -> list[RejectedCommand]:
         """Look at the rejected queue without taking from it."""
+        ...
+
+    def take_rejected(self, most: int) -> AbstractAsyncContextManager[Sequence[TakenReject]]:
+        """Take messages from the rejected queue; those that are not removed return at the end."""
         ...
 
     async def request(self, body: bytes, *, command_id: str, wait: float) -> Mapping[str, Any]:
