@@ -101,6 +101,7 @@ class Assembly:
             tally=tally,
             management=management,
             versions={package: version(package) for package in COMPARED},
+            declares=declarations.digests,
         )
         client = Client(
             store=connection.store, broker=connection.broker, issued_by=f"{executor.name} (application)"
@@ -111,7 +112,11 @@ class Assembly:
             targets=targets,
             instance=Instance(context),
             client=client,
-            declaring=Service("declarations", lambda: declarations.keep_put(client, log), log),
+            declaring=Service(
+                "declarations",
+                lambda: declarations.keep_put(client, log, lost_after=settings.instance_lost_after),
+                log,
+            ),
             log=log,
         )
 

@@ -9,7 +9,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from cronexec.backfill import Outlook, look_over, send_parts
@@ -25,12 +25,13 @@ from cronexec.domain.command import (
     command_from_fields,
     encode_command,
 )
+from cronexec.domain.declaration import digest
 from cronexec.domain.job import Job, JobDocument, JobVersion
 from cronexec.domain.run import Output, Run
 from cronexec.domain.term import TermRecord
 from cronexec.domain.wanted import next_run
 from cronexec.errors import RefusedError
-from cronexec.ports import Broker, InstanceRecord, QueueDepth, RunFilter, Store
+from cronexec.ports import Broker, InstanceRecord, QueueDepth, ReportUnreadable, RunFilter, Store
 from cronexec.watching import output_of_attempt
 
 DEFAULT_WAIT = 10.0
@@ -168,8 +169,9 @@ class Jobs:
         counts = ("queued", "ran_before", "excluded")
         return {"name": name, **{count: sum(part[count] for part in parts) for count in counts}}
 
-    async def list(self) -> list[Job]:
-        return await self._store.jobs.list()
+    async def list(self, *, report: ReportUnreadable | None = None) -> list[Job]:
+        """Return all jobs; those that this release cannot read are told to `report`, or logged."""
+        return await self._store.jobs.list(report=report)
 
     async def get(self, name: str) -> Job | None:
         """Return the job, or None where there is none (or it was deleted)."""
@@ -288,6 +290,17 @@ class Client:
 
     async def instances(self) -> list[InstanceRecord]:
         return await self._store.instances.list()
+
+    async def epoch(self) -> int:
+        """Return the number of the latest term."""
+        return (await self._store.terms.read()).epoch
+
+    async def declared_by(self, document: JobDocument, *, lost_after: timedelta) -> str | None:
+        """Return the name of a living instance whose code declares exactly this; None where there is none."""
+        term, instances = await asyncio.gather(self._store.terms.read(), self._store.instances.list())
+        wanted = digest(document)
+        alive = (each for each in instances if term.read_at - each.beat_at <= lost_after)
+        return next((each.executor.name for each in alive if wanted in each.declares), None)
 
     async def upcoming(self, now: datetime, most: int = 10) -> list[tuple[datetime, str]]:
         """Return the next slots of all jobs, computed from their documents."""

@@ -1,20 +1,26 @@
 """Jobs declared in code: collected by the decorator, put when the application starts, only if they differ.
 
 However many instances start at once, a job gets one new version: the holder applies commands in order, and
-one that changes nothing makes no version. What the holder refuses is logged, and the application goes on
-without it. What cannot be sent is tried again, with backoff. Modules that are imported after `start()` may
-declare jobs, too.
+one that changes nothing makes no version. What cannot be sent is tried again, with backoff. Modules that are
+imported after `start()` may declare jobs, too.
+
+While two releases run side by side the later one's declaration is put once, and the earlier release leaves it
+alone however often it is started, for as long as an instance of the later one lives (`domain.declaration`).
+What the holder refuses is logged, and the application goes on without it: a holder of another release may not
+know a field that this one declares, so it is sent again to the next holder.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cronexec.declared_put import LOOK_AGAIN_AFTER, Putting
+from cronexec.domain.declaration import digest
 from cronexec.domain.job import JobDocument
-from cronexec.errors import CronexecError, RefusedError, SettingsError
+from cronexec.errors import SettingsError
 from cronexec.log import Log
-from cronexec.runtime.service import Backoff, Wake
+from cronexec.runtime.service import Wake
 from cronexec.targets.handler import Handlers
 
 if TYPE_CHECKING:  # it loads what only a started instance needs
@@ -29,6 +35,7 @@ class Declarations:
     def __init__(self) -> None:
         self.handlers = Handlers()
         self.documents: dict[str, JobDocument] = {}
+        self._digests: list[str] = []
         self._declared: Callable[[], object] = lambda: None
 
     def handler(self, name: str) -> Callable[[Function], Function]:
@@ -65,22 +72,30 @@ class Declarations:
 
         def declare(function: Function) -> Function:
             self.handlers.register(name, function)
+            self._digests.append(digest(document))
             self.documents[name] = document
             self._declared()
             return function
 
         return declare
 
-    async def keep_put(self, client: "Client", log: Log) -> None:
-        """Put what differs, now and whenever more is declared; on the engine's loop, until cancelled."""
+    def digests(self) -> Sequence[str]:
+        """Return the digests of what is declared by now."""
+        return tuple(self._digests)
+
+    async def keep_put(
+        self, client: "Client", log: Log, *, lost_after: timedelta = timedelta(minutes=1)
+    ) -> None:
+        """Put what differs, now and whenever more is declared; on the engine's loop, until cancelled.
+
+        `lost_after`: when an instance without a heartbeat is taken for lost.
+        """
         more, loop = Wake(), asyncio.get_running_loop()
         self._declared = lambda: loop.is_closed() or loop.call_soon_threadsafe(more.set)
-        answered: set[str] = set()
+        putting = Putting(client, log, lost_after)
         while True:
-            open_ones = {name: self.documents[name] for name in list(self.documents) if name not in answered}
-            await _put_until_answered(open_ones, client, log)
-            answered |= open_ones.keys()
-            await more.wait()
+            await putting.put_until_answered(dict(self.documents))
+            await more.wait(LOOK_AGAIN_AFTER if putting.has_waiting else None)
 
 
 async def _put_until_answered(documents: Mapping[str, JobDocument], client: "Client", log: Log) -> None:

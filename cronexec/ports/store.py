@@ -310,6 +310,7 @@ class InstanceRecord:
     """What an instance says of itself with each heartbeat. `beat_at` is the database's clock.
 
     `since_at`: when it came into its state. `lacks`: what jobs need and it does not have, None if not known.
+    `declares`: the digests of the jobs that its code declares (`domain.declaration`).
     """
 
     executor: Executor
@@ -322,6 +323,7 @@ class InstanceRecord:
     handlers: Sequence[str] = ()
     allow_shell: bool = False
     lacks: Sequence[str] | None = None
+    declares: Sequence[str] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     clock_offset_ms: float = 0.0
     events: Sequence[EventCount] = ()

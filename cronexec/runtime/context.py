@@ -1,6 +1,6 @@
 """What every part of an instance's runtime works with: its ports, its settings, and who it is."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cronexec.domain.run import Executor
@@ -12,7 +12,10 @@ from cronexec.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """Made once at `start()`; the parts share it. `tally` counts the warnings and errors of `log`."""
+    """Made once at `start()`; the parts share it. `tally` counts the warnings and errors of `log`.
+
+    `declares`: the digests of the jobs that the application's code declares.
+    """
 
     executor: Executor
     settings: Settings
@@ -25,3 +28,4 @@ class Context:
     tally: Tally
     management: Management | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    declares: Callable[[], Sequence[str]] = tuple

@@ -77,6 +77,7 @@ class Heart:
             running=self._running(),
             handlers=self._context.targets.handlers(),
             lacks=lacks,
+            declares=self._context.declares(),
             clock_offset_ms=round(offset_ms, 1),
             events=self._context.tally.most_frequent(),
         )

@@ -58,11 +58,14 @@ class ScriptedJobs:
         self.asked: list[str] = []
         self.complete = asyncio.Event()
 
-    async def list(self) -> list[Any]:
+    async def list(self, **_: Any) -> list[Any]:
         return []
 
-    async def put(self, document: JobDocument, *, declared: bool) -> dict[str, Any]:
-        assert declared
+    async def epoch(self) -> int:
+        return 1
+
+    async def put(self, document: JobDocument, *, declared: bool, if_version: int) -> dict[str, Any]:
+        assert (declared, if_version) == (True, 0)
         self.asked.append(document.name)
         if self.asked == ["bad", "good"]:
             raise UnreachableError("broker", "nothing listens", "")
@@ -77,7 +80,8 @@ async def test_a_refused_declaration_is_logged_once_and_an_unsent_one_tried_agai
     for name in ("bad", "good"):
         declarations.job(name, every="1h")(lambda _: None)
     with structlog.testing.capture_logs() as logs:
-        putting = asyncio.create_task(declarations.keep_put(SimpleNamespace(jobs=jobs), get_logger()))
+        client = SimpleNamespace(jobs=jobs, epoch=jobs.epoch)
+        putting = asyncio.create_task(declarations.keep_put(client, get_logger()))
         await asyncio.wait_for(jobs.complete.wait(), 10)
         putting.cancel()
     assert jobs.asked == ["bad", "good", "good"]
