@@ -96,34 +96,3 @@ class Declarations:
         while True:
             await putting.put_until_answered(dict(self.documents))
             await more.wait(LOOK_AGAIN_AFTER if putting.has_waiting else None)
-
-
-async def _put_until_answered(documents: Mapping[str, JobDocument], client: "Client", log: Log) -> None:
-    backoff, said, left = Backoff(), "", dict(documents)
-    while left:
-        try:
-            await _put_differing(left, client, log)
-        except CronexecError as error:
-            if str(error) != said:
-                said = str(error)
-                log.warning("job.declaration_delayed", jobs=sorted(left), why=said)
-            await asyncio.sleep(backoff.next())
-
-
-async def _put_differing(left: dict[str, JobDocument], client: "Client", log: Log) -> None:
-    """Put what differs, and take out of `left` what is there or refused."""
-    there = {job.name: job for job in await client.jobs.list()}
-    for name, document in list(left.items()):
-        job = there.get(name)
-        if job is None or not job.declared or job.document.to_json() != document.to_json():
-            await _put(document, client, log)
-        del left[name]
-
-
-async def _put(document: JobDocument, client: "Client", log: Log) -> None:
-    try:
-        result = await client.jobs.put(document, declared=True)
-    except RefusedError as error:
-        log.error("job.declaration_refused", job=document.name, code=error.code, why=str(error))  # noqa: TRY400  `why` says it
-    else:
-        log.info("job.declared", job=document.name, version=result["version"], changed=result["changed"])
