@@ -20,6 +20,7 @@ from chaos_members import Answer, Member, Members
 from chaos_terms import TermWatch
 
 APART = 3.0  # seconds between two commands about one job; twice the checker's tolerance, and more
+RETRIED = 0.5  # of the cancelled runs
 PATIENCE = 20.0  # seconds until a command without any answer is sent again
 GARBAGE = (b"", b"{", b"[]", b'{"schema": 1, "id": "x"}', b"\xff\xfe", b'{"schema": 1, "type": "job.put"}')
 Document = dict[str, Any]
@@ -80,13 +81,16 @@ class Sender:
 
 
 class Traffic:
-    """Changes a few jobs over and over, and triggers others."""
+    """Changes a few jobs over and over, triggers others, and cancels what it has triggered of slow ones."""
 
-    def __init__(self, sender: Sender, maker: JobMaker, rng: random.Random, *, stable: list[str]) -> None:
+    def __init__(
+        self, sender: Sender, maker: JobMaker, rng: random.Random, *, stable: list[str], slow: list[str]
+    ) -> None:
         self._sender = sender
         self._maker = maker
         self._rng = rng
         self._stable = stable
+        self._slow = slow
         self._numbers = itertools.count()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -129,7 +133,10 @@ class Traffic:
     async def _singly(self) -> None:
         """Send a command that leaves the schedule of other jobs alone."""
         number = next(self._numbers)
-        kind = self._rng.choices(("trigger", "key", "once", "nothing"), (5, 3, 1, 1))[0]
+        kind = self._rng.choices(("trigger", "key", "cancel", "once", "nothing"), (4, 2, 2, 1, 1))[0]
+        if kind == "cancel":
+            await self._cancel(f"cancelled-{number}")
+            return
         name = self._rng.choice(self._stable)
         commands: dict[str, Document] = {
             "trigger": {"type": "job.trigger", "name": name},
@@ -138,6 +145,19 @@ class Traffic:
             "nothing": {"type": "job.delete", "name": f"nothing-{number}"},
         }
         await self._sender.send(commands[kind], twice=self._rng.random() < 0.2)
+
+    async def _cancel(self, key: str) -> None:
+        """Trigger a slow run, cancel it wherever it is by then, and try some of those again."""
+        name = self._rng.choice(self._slow)
+        reply = await self._sender.send({"type": "job.trigger", "name": name, "key": key})
+        if not reply["ok"]:
+            return  # it runs, and skips what overlaps
+        run = f"{name}#{key}"
+        await asyncio.sleep(self._rng.random())
+        reply = await self._sender.send({"type": "run.cancel", "run": run}, twice=self._rng.random() < 0.2)
+        if self._rng.random() < RETRIED:
+            await asyncio.sleep(APART)
+            await self._sender.send({"type": "run.retry", "run": run})
 
     def _instant(self) -> float:
         return time.time() + self._rng.choice((-5.0, 1.0, 10.0))

@@ -1,8 +1,8 @@
 """The jobs of a chaos run: many that stay, and some that commands change all the time.
 
 Most jobs want every slot, however late (`overlap: allow`, a long grace), so that what is missing shows. Some
-have what makes slots skip: runs that last longer than their interval, a grace of two seconds with each of the
-misfire policies.
+have what makes slots skip: runs that last longer than their interval, with each of the overlap policies, and
+a grace of two seconds with each of the misfire policies. Some fail at first, and are retried.
 """
 
 import random
@@ -17,6 +17,13 @@ SOME_SLOTS: tuple[Document, ...] = (
     {"misfire": {"grace": "2s"}},
     {"misfire": {"grace": "2s", "policy": "all", "limit": 20}, "overlap": "allow"},
     {"misfire": {"grace": "2s", "policy": "skip"}, "overlap": "skip"},
+)
+OVERLAPS: tuple[Any, ...] = (
+    "queue",
+    "skip",
+    "replace",
+    {"policy": "queue", "queue_limit": 3},
+    {"policy": "allow", "max_running": 2},
 )
 ZONES = ("UTC", "Europe/Amsterdam", "Asia/Kolkata", "America/St_Johns")
 SHELL = (
@@ -36,6 +43,7 @@ class JobMaker:
         self._targets: dict[str, Document] = {
             "quick": {"type": "handler", "name": "quick"},
             "threaded": {"type": "handler", "name": "threaded"},
+            "flaky": {"type": "handler", "name": "flaky"},
             "webhook": {"type": "webhook", "url": receiver},
             "shell": {"type": "shell", "command": SHELL.replace("{file}", file)},
         }
@@ -73,7 +81,7 @@ class JobMaker:
         return {"name": name, "schedule": {"at": instant}, "target": self._targets["quick"], **ALL_SLOTS}
 
     def _slow(self, name: str, schedule: Document) -> Document:
-        overlap = self._rng.choice(("queue", "skip"))
+        overlap = self._rng.choice(OVERLAPS)
         return {
             "name": name,
             "schedule": schedule | {"end": self._end},
@@ -83,11 +91,17 @@ class JobMaker:
         }
 
     def _job(self, name: str, schedule: Document) -> Document:
-        kind = self._rng.choices(("quick", "threaded", "webhook", "shell"), (55, 10, 32, 3))[0]
+        kind = self._rng.choices(("quick", "threaded", "webhook", "shell", "flaky"), (50, 10, 32, 3, 5))[0]
         policies = self._rng.choice(SOME_SLOTS) if self._rng.random() < 0.2 else ALL_SLOTS
         return {
             "name": name,
             "schedule": schedule | {"end": self._end},
             "target": self._targets[kind],
             **policies,
+            **(self._retries() if kind == "flaky" else {}),
         }
+
+    def _retries(self) -> Document:
+        """Return what lets a job succeed at some attempt after the first."""
+        retry = {"max_attempts": 4, "initial_delay": "500ms", "max_delay": "4s"}
+        return {"retry": retry, "params": {"succeeds_at": self._rng.choice((2, 3))}}

@@ -65,6 +65,12 @@ class Member:
         def threaded(run: Run) -> None:
             self._leave(run)
 
+        @self._cron.handler("flaky")
+        async def flaky(run: Run) -> None:
+            self._leave(run)
+            if run.attempt < run.params["succeeds_at"]:
+                raise ConnectionError("not yet")
+
         @self._cron.handler("slow")
         async def slow(run: Run) -> None:
             identity = self._identity(run)

@@ -110,7 +110,9 @@ class _Run:
         maker = JobMaker(rng=rng, file=str(self.directory / "evidence"), receiver=self.receiver, end=end + 5)
         stable = [*maker.every_second(self.options.per_second), *maker.every_minute(self.options.per_minute)]
         await self._put(sender, stable)
-        traffic = Traffic(sender, maker, rng, stable=[document["name"] for document in stable])
+        names = [document["name"] for document in stable]
+        slow = [document["name"] for document in stable if document["target"].get("name") == "slow"]
+        traffic = Traffic(sender, maker, rng, stable=names, slow=slow or names)
         sending = traffic.run(end, changing=self.options.changing, rate=self.options.commands_per_second)
         commands = asyncio.create_task(sending)
         await asyncio.to_thread(self.servers.send_garbage, list(GARBAGE))

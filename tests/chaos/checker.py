@@ -14,9 +14,10 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+from checker_attempts import JobAttempts
 from checker_commands import check_commands, check_terms
 from checker_evidence import Evidence
-from checker_history import Entry, History, read_history
+from checker_history import Entry, History, Sent, read_history
 from checker_report import Report, Tolerances
 from checker_skips import JobRuns, JobSkips
 from checker_slots import JobSlots
@@ -34,12 +35,17 @@ def check(history: History, tolerances: Tolerances | None = None) -> Report:
         job: timeline(commands.get(job, []), history.recorded, tolerance=allowed.change)
         for job in commands.keys() | entries.keys()
     }
+    retried: dict[str, list[Sent]] = defaultdict(list)
+    for sent in history.commands:
+        if sent.type == "run.retry":
+            retried[sent.command["run"]].append(sent)
     cancelled = {sent.command["run"]: sent for sent in history.commands if sent.type == "run.cancel"}
     for job, states in sorted(timelines.items()):
         of_job = entries[job]
         JobSlots(job, states, of_job, watermark=history.watermark, report=report).check()
         JobSkips(states, of_job, tolerances=allowed, report=report).check()
         ends = commands.get(job, [])
+        JobAttempts(states, of_job, retried, report=report).check()
         JobRuns(states, of_job, ends, cancelled, tolerances=allowed, report=report).check()
     Evidence(history, timelines, tolerances=allowed, report=report).check()
     check_commands(history, report)

@@ -10,12 +10,13 @@ adopted the run.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from checker_history import Entry, History
+from checker_history import Entry, Former, History
 from checker_report import Report, Tolerances
 from checker_timeline import Timeline
 from evidence import Work
 
 STARTED = {"running", "succeeded", "failed", "timed_out", "abandoned", "cancelled"}
+LEAVES_EVIDENCE = {"succeeded", "failed"}
 LATE = (1, 10, 60)  # seconds, for the figures
 
 
@@ -49,11 +50,12 @@ class Evidence:
                 for work in works:
                     self._fits(work, entry)
         for entry in self._history.entries:
-            self._report.running_at_kills += self._was_running_at_kill(entry)
-            if entry.state == "succeeded" and not self._has_work(entry):
-                self._report.find("without_evidence", entry=entry.id, executor=entry.executor)
-            elif entry.state == "abandoned":
-                self._abandoned(entry)
+            for tried in entry.tries():
+                self._report.running_at_kills += self._was_running_at_kill(tried)
+                if tried.state in LEAVES_EVIDENCE and not self._has_work(entry, tried):
+                    self._report.find("without_evidence", entry=entry.id, executor=tried.executor)
+                elif tried.state == "abandoned":
+                    self._abandoned(entry, tried)
 
     def _once(self, run: str, works: Iterable[Work]) -> None:
         for attempt, times in Counter(work.attempt for work in works).items():
@@ -62,19 +64,22 @@ class Evidence:
                 self._report.find("doubled", run=run, attempt=attempt, began=began)
 
     def _fits(self, work: Work, entry: Entry) -> None:
-        if entry.state not in STARTED or (entry.started_at is None and entry.state != "abandoned"):
+        tried = next((each for each in entry.tries() if each.attempt == work.attempt), None)
+        is_started = tried is not None and tried.state in STARTED
+        if tried is None or not is_started or (tried.started_at is None and tried.state != "abandoned"):
             self._report.find("ran_though_not_started", run=work.run, state=entry.state, by=work.instance)
         if (work.job, work.slot) != (entry.job, entry.slot) or work.attempt > entry.attempt:
             told = (work.job, work.slot, work.attempt)
             self._report.find("wrong_identity", run=work.run, told=told, attempt=entry.attempt)
-        self._fenced(work, entry)
-        self._allowed(work, entry)
-        if entry.cause == "schedule":
+        started_at = tried.started_at if tried is not None else None
+        self._fenced(work, entry, started_at)
+        self._allowed(work, entry, started_at)
+        if entry.cause == "schedule" and work.attempt == 1:
             self._in_time(work, entry)
 
-    def _fenced(self, work: Work, entry: Entry) -> None:
+    def _fenced(self, work: Work, entry: Entry, started_at: float | None) -> None:
         superseded_at = self._superseded.get(work.epoch, float("inf")) + self._tolerances.fence
-        by_ledger = entry.started_at if entry.started_at is not None else work.began_at
+        by_ledger = started_at if started_at is not None else work.began_at
         if min(work.began_at, by_ledger) > superseded_at:
             self._wrong_epoch(work, f"epoch {work.epoch} was over {work.began_at - superseded_at:.1f} s ago")
         elif work.attempt == entry.attempt and work.epoch != entry.epoch:
@@ -83,13 +88,13 @@ class Evidence:
     def _wrong_epoch(self, work: Work, why: str) -> None:
         self._report.find("wrong_epoch", run=work.run, by=work.instance, began_at=work.began_at, why=why)
 
-    def _allowed(self, work: Work, entry: Entry) -> None:
+    def _allowed(self, work: Work, entry: Entry, started_at: float | None) -> None:
         """Check that the job was there, and not paused, when the work was started."""
         timeline = self._timelines.get(work.job)
         state = timeline.certain(work.began_at) if timeline is not None else None
         if state is None or state.is_active:
             return
-        if entry.started_at is not None and entry.started_at <= state.hi:
+        if started_at is not None and started_at <= state.hi:
             return  # what runs goes on
         if state.document is None:
             self._report.find("ran_while_deleted", run=work.run, began_at=work.began_at)
@@ -112,22 +117,22 @@ class Evidence:
             for fault in self._history.disturbances
         )
 
-    def _has_work(self, entry: Entry) -> bool:
-        return any(work.attempt == entry.attempt for work in self._by_run.get(entry.id, ()))
+    def _has_work(self, entry: Entry, tried: Former) -> bool:
+        return any(work.attempt == tried.attempt for work in self._by_run.get(entry.id, ()))
 
-    def _was_running_at_kill(self, entry: Entry) -> bool:
-        killed_at = self._history.killed.get(entry.executor or "")
-        if killed_at is None or entry.started_at is None or entry.started_at > killed_at:
+    def _was_running_at_kill(self, tried: Former) -> bool:
+        killed_at = self._history.killed.get(tried.executor or "")
+        if killed_at is None or tried.started_at is None or tried.started_at > killed_at:
             return False
-        return entry.finished_at is None or entry.finished_at > killed_at
+        return tried.finished_at is None or tried.finished_at > killed_at
 
-    def _abandoned(self, entry: Entry) -> None:
-        """Check that an abandoned run was running when its instance was killed."""
-        killed_at = self._history.killed.get(entry.executor or "")
-        started_at = entry.started_at or 0.0
-        works = [work for work in self._by_run.get(entry.id, ()) if work.attempt == entry.attempt]
+    def _abandoned(self, entry: Entry, tried: Former) -> None:
+        """Check that an abandoned attempt was under way when its instance was killed."""
+        killed_at = self._history.killed.get(tried.executor or "")
+        started_at = tried.started_at or 0.0
+        works = [work for work in self._by_run.get(entry.id, ()) if work.attempt == tried.attempt]
         if killed_at is None or started_at > killed_at + self._tolerances.early:
-            self._report.find("abandoned_without_kill", entry=entry.id, executor=entry.executor)
+            self._report.find("abandoned_without_kill", entry=entry.id, executor=tried.executor)
             return
         if not works:
             self._report.abandoned["before its work began"] += 1

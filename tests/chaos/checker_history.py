@@ -30,6 +30,18 @@ Document = dict[str, Any]
 
 
 @dataclass(slots=True)
+class Former:
+    """A former attempt of a run that was tried again."""
+
+    attempt: int
+    state: str
+    executor: str | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    reason: str | None = None
+
+
+@dataclass(slots=True)
 class Entry:
     """One entry of the ledger. Instants in seconds since 1970, None where there is none."""
 
@@ -47,6 +59,12 @@ class Entry:
     started_at: float | None = None
     finished_at: float | None = None
     executor: str | None = None
+    former: list[Former] = field(default_factory=list)
+
+    def tries(self) -> list[Former]:
+        """Return all attempts, the last one as the entry has it."""
+        last = (self.state, self.executor, self.started_at, self.finished_at, self.reason)
+        return [*self.former, Former(self.attempt, *last)]
 
     @property
     def is_skip(self) -> bool:
@@ -125,7 +143,7 @@ def read_history(log: Path, work: Path, mongo_url: str, database: str, namespace
         options = CodecOptions[Document](tz_aware=True, tzinfo=UTC)
         collections = client.get_database(database, codec_options=options)
         history = History(watermark=_watermark(collections[f"{namespace}.term"].find_one({"_id": "term"})))
-        shown = dict.fromkeys(("outcome.output", "params", "progress"), 0)
+        shown = dict.fromkeys(("outcome.output", "attempts.outcome.output", "params", "progress"), 0)
         history.entries = [entry(found) for found in collections[f"{namespace}.runs"].find({}, shown)]
         audited = collections[f"{namespace}.commands"].find({}, {"reply": 1, "type": 1, "received_at": 1})
         history.recorded = {found["_id"]: found for found in audited}
@@ -143,11 +161,7 @@ def _watermark(term: Document | None) -> float:
 
 def entry(found: Mapping[str, Any]) -> Entry:
     """Return the entry that a document of the `runs` collection is."""
-    instants = {
-        name: found[name].timestamp()
-        for name in ("until", "claimed_at", "started_at", "finished_at")
-        if found.get(name) is not None
-    }
+    instants = _instants(found, "until", "claimed_at", "started_at", "finished_at")
     return Entry(
         id=found["_id"],
         job=found["job"],
@@ -159,8 +173,23 @@ def entry(found: Mapping[str, Any]) -> Entry:
         cause=found["cause"],
         reason=found.get("reason") or found.get("outcome", {}).get("reason"),
         executor=found.get("executor", {}).get("name"),
+        former=[_former(each) for each in found.get("attempts", ())],
         **instants,
     )
+
+
+def _former(found: Mapping[str, Any]) -> Former:
+    return Former(
+        attempt=found["attempt"],
+        state=found["outcome"]["state"],
+        executor=found.get("executor", {}).get("name"),
+        reason=found["outcome"].get("reason"),
+        **_instants(found, "started_at", "finished_at"),
+    )
+
+
+def _instants(found: Mapping[str, Any], *names: str) -> dict[str, float]:
+    return {name: found[name].timestamp() for name in names if found.get(name) is not None}
 
 
 def read_log(history: History, events: Iterable[Document]) -> None:
@@ -195,6 +224,8 @@ def read_log(history: History, events: Iterable[Document]) -> None:
 def _sent(event: Document) -> Sent:
     command = event["command"]
     job = command["job"]["name"] if command["type"] == "job.put" else command.get("name")
+    if job is None and "run" in command:
+        job = command["run"].partition("#")[0].partition("@")[0]
     return Sent(id=event["id"], type=command["type"], job=job, command=command, sent_at=event["at"])
 
 

@@ -15,6 +15,7 @@ VIOLATIONS = {
     "skipped_without_cause": "a skip whose reason does not hold",
     "cancelled_without_cause": "a run was cancelled, and nobody had asked",
     "failed": "a run failed although its target cannot",
+    "wrong_attempts": "a run was tried more often than its job or anybody wanted, or succeeded too early",
     "unsettled": "a run is not over although everything has settled",
     "early": "the work began before its slot",
     "late": "the work began late although nothing was wrong",

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from checker_due import due, length
-from checker_history import Entry, Sent
+from checker_history import Entry, Former, Sent
 from checker_report import Report, Tolerances
 from checker_timeline import Timeline
 
 DEFAULT_GRACE = 60
 DEFAULT_LIMIT = 100
+REPLACED_BY = "replaced by "
 Document = Mapping[str, Any]
 
 
@@ -73,7 +74,7 @@ class JobSkips:
         ]
 
     def _why_no_overlap(self, entry: Entry, document: Document) -> str:
-        if document.get("overlap", "queue") == "allow":
+        if overlap_of(document) == "allow" and "max_running" not in document["overlap"]:
             return "the job allows overlaps"
         decided_at = entry.claimed_at or 0.0
         if any(self._may_be_in_the_way(other, decided_at) for other in self._ran):
@@ -85,6 +86,13 @@ class JobSkips:
         claimed_at = other.claimed_at or 0.0
         over_at = float("inf") if other.finished_at is None else other.finished_at
         return claimed_at <= decided_at <= over_at + self._tolerances.settle
+
+
+def overlap_of(document: Document) -> str:
+    """Return the overlap policy that a document asks for."""
+    overlap = document.get("overlap", "queue")
+    policy: str = overlap if isinstance(overlap, str) else overlap["policy"]
+    return policy
 
 
 class JobRuns:
@@ -113,15 +121,24 @@ class JobRuns:
                 self._report.find("unsettled", entry=entry.id, state=entry.state)
             elif entry.state in {"failed", "timed_out"}:
                 self._report.find("failed", entry=entry.id, state=entry.state, reason=entry.reason)
-            elif entry.state == "cancelled" and not self._was_asked(entry):
-                self._report.find("cancelled_without_cause", entry=entry.id, reason=entry.reason)
+            for tried in entry.tries():
+                if tried.state == "cancelled" and not self._was_asked(entry, tried):
+                    self._report.find("cancelled_without_cause", entry=entry.id, reason=tried.reason)
 
-    def _was_asked(self, entry: Entry) -> bool:
-        """Whether somebody cancelled the run, or ended or paused its job around that time."""
+    def _was_asked(self, entry: Entry, tried: Former) -> bool:
+        """Whether somebody cancelled or replaced the run, or ended or paused its job around that time."""
         if entry.id in self._cancelled:
             return True
-        at = entry.finished_at or 0.0
+        if tried.reason is not None and tried.reason.startswith(REPLACED_BY):
+            return self._is_replaced_by(entry, tried.reason.removeprefix(REPLACED_BY))
+        at = tried.finished_at or 0.0
         change = self._tolerances.change
         return any(
             sent.sent_at - change <= at <= (sent.replied_at or float("inf")) + change for sent in self._ends
         )
+
+    def _is_replaced_by(self, entry: Entry, successor: str) -> bool:
+        """Whether there is a later run of the job under that id, and the job replaces its runs."""
+        later = any(other.id == successor and other.slot >= entry.slot for other in self._entries)
+        documents = (state.document for state in self._timeline.states if state.document is not None)
+        return later and any(overlap_of(document) == "replace" for document in documents)

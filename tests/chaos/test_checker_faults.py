@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from checker import check
-from checker_history import Entry
+from checker_history import Entry, Former
 from checker_report import VIOLATIONS
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -45,6 +45,28 @@ def a_slot_without_a_trace(sample: Sample) -> None:
 @plants("without_entry")
 def a_slot_that_ran_and_is_not_in_the_ledger(sample: Sample) -> None:
     sample.history.entries.remove(some_run(sample))
+
+
+@plants("wrong_attempts")
+def a_second_attempt_that_nobody_wanted(sample: Sample) -> None:
+    entry = some_run(sample)
+    entry.former, entry.attempt = (
+        [Former(1, "failed", entry.executor, entry.started_at, entry.finished_at)],
+        2,
+    )
+
+
+@plants("wrong_attempts")
+def a_former_attempt_that_is_missing(sample: Sample) -> None:
+    entry = some_run(sample)
+    entry.attempt = 2
+    sample.work_of(entry).attempt = 2
+
+
+@plants("cancelled_without_cause")
+def a_run_that_was_replaced_by_none(sample: Sample) -> None:
+    entry = some_run(sample)
+    entry.state, entry.reason = "cancelled", f"replaced by {entry.job}@2000-01-01T00:00:00Z"
 
 
 @plants("missed")
