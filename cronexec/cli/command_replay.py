@@ -98,9 +98,8 @@ class Replaying:
             if each.error is not None:
                 failure = failure_of(each.error)
                 self.code = max(self.code, failure.exit_code)
-                click.echo(
-                    f"Error: {each.id}: {failure.message}{'' if each.removed else '; it stays'}", err=True
-                )
+                stays = "" if each.removed else "; it stays in the rejected queue"
+                click.echo(f"Error: {each.id}: {failure.message}{stays}", err=True)
             elif not self._as_json:
                 click.echo(f"{each.id}: {_said(each)}")
 
