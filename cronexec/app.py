@@ -30,6 +30,7 @@ from cronexec.errors import CronexecError
 from cronexec.facade import AsyncJobs, AsyncRuns, SyncJobs, SyncRuns
 from cronexec.runtime.engine import NOT_STARTED, Engine
 from cronexec.settings import Settings
+from cronexec.targets.handler_worker import Worker
 
 if TYPE_CHECKING:  # these load the drivers, which only `start` needs
     from cronexec.assembly import Assembly
@@ -113,6 +114,8 @@ class _Embedded:
         return self._assembly.client
 
     def _start(self, handler_loop: asyncio.AbstractEventLoop | None) -> None:
+        if Worker.current is not None:  # the process of an isolated handler imported the application
+            return
         from cronexec.assembly import Assembly  # noqa: PLC0415  loads the drivers
 
         with self._lock:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cronexec.declared_put import LOOK_AGAIN_AFTER, Putting
 from cronexec.domain.declaration import digest
-from cronexec.domain.job import JobDocument
+from cronexec.domain.job import HandlerTarget, JobDocument
 from cronexec.errors import SettingsError
 from cronexec.log import Log
 from cronexec.runtime.service import Wake
@@ -59,6 +59,8 @@ class Declarations:
     ) -> Callable[[Function], Function]:
         """Declare a job whose target is the decorated function; `fields` are those of the job document.
 
+        `isolation="process"` and `kill_after` are the target's.
+
         Raises InvalidDocumentError with every wrong field, SettingsError for a name that is declared twice.
         """
         if name in self.documents:
@@ -67,11 +69,14 @@ class Declarations:
             )
         schedule = {"cron": cron, "every": every, "at": at, "timezone": timezone}
         given = {key: value for key, value in schedule.items() if value is not None}
-        target = {"type": "handler", "name": name}
+        of_target = {key: fields.pop(key) for key in ("isolation", "kill_after") if key in fields}
+        target = {"type": "handler", "name": name} | of_target
         document = JobDocument.parse({"name": name, "schedule": given, "target": target, **fields})
 
+        isolated = isinstance(document.target, HandlerTarget) and document.target.isolation is not None
+
         def declare(function: Function) -> Function:
-            self.handlers.register(name, function)
+            self.handlers.register(name, function, isolated=isolated)
             self._digests.append(digest(document))
             self.documents[name] = document
             self._declared()

@@ -168,6 +168,7 @@ class Settings(BaseModel):
     retention: _PositiveLength = timedelta(days=30)
     max_running_handlers: _Limit = 32
     max_running_async_handlers: _Limit = 1000
+    max_running_processes: _Limit = 8
     max_running_shell: _Limit = 32
     max_running_webhooks: _Limit = 256
     max_running_publishes: _Limit = 256

@@ -114,7 +114,6 @@ class JobDocument(DocumentModel):
             "after",
             "gate",
             "gates",
-            "isolation",
             "notify",
             "run_on",
         }
@@ -126,6 +125,7 @@ class JobDocument(DocumentModel):
         | dict.fromkeys(("max_attempts", "initial_delay", "max_delay"), "retry")
         | dict.fromkeys(("url", "method", "headers", "body", "expect"), "target")
         | dict.fromkeys(("command", "env", "cwd", "kill_after", "exchange", "routing_key", "type"), "target")
+        | dict.fromkeys(("isolation", "secret"), "target")
     )
 
     name: JobName

@@ -240,7 +240,7 @@ class WebhookTarget(TargetModel):
 class ShellTarget(TargetModel):
     """A command for `/bin/sh -c`. `kill_after`: from SIGTERM to SIGKILL when it is to end."""
 
-    fields_not_yet: ClassVar[frozenset[str]] = frozenset({"user", "shell", "stdin", "isolation"})
+    fields_not_yet: ClassVar[frozenset[str]] = frozenset({"user", "shell", "stdin"})
 
     type: Literal["shell"] = "shell"
     command: Annotated[str, AfterValidator(_check_command)]
@@ -250,14 +250,25 @@ class ShellTarget(TargetModel):
 
 
 class HandlerTarget(TargetModel):
-    """A Python callable that the application registered under this name."""
+    """A Python callable that the application registered under this name.
 
-    fields_not_yet: ClassVar[frozenset[str]] = frozenset({"isolation"})
+    `isolation`: "process" for one of its own, which can be ended whatever the function does;
+    `kill_after`: from SIGTERM to SIGKILL then.
+    """
 
     type: Literal["handler"] = "handler"
     name: Annotated[
         str, AfterValidator(_check_handler), Field(json_schema_extra={"pattern": f"^{_HANDLER_NAME}$"})
     ]
+    isolation: Literal["process"] | None = None
+    kill_after: Annotated[Length, Field(json_schema_extra={"default": "10s"})] = timedelta(seconds=10)
+
+    @model_validator(mode="after")
+    def _refuse_kill_after(self) -> Self:
+        if "kill_after" in self.model_fields_set and self.isolation is None:
+            message = "only a process can be killed: it goes with isolation: process"
+            raise problems([FieldProblem("kill_after", message)])
+        return self
 
 
 class PublishTarget(TargetModel):

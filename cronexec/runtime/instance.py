@@ -339,6 +339,7 @@ def _places(settings: Settings) -> dict[str, int]:
     return {
         "handlers": settings.max_running_handlers,
         "async_handlers": settings.max_running_async_handlers,
+        "processes": settings.max_running_processes,
         "shell": settings.max_running_shell,
         "webhooks": settings.max_running_webhooks,
         "publishes": settings.max_running_publishes,

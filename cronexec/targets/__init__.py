@@ -72,6 +72,8 @@ class Targets:
     def pool_of(self, target: Any) -> str:
         """Return which of the instance's limits on running targets counts for it."""
         if target.type == "handler":
+            if target.isolation is not None:
+                return "processes"
             return "async_handlers" if self._handlers.is_asynchronous(target.name) else "handlers"
         return _POOLS[target.type]
 

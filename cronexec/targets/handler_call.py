@@ -6,20 +6,15 @@
 import asyncio
 import contextlib
 import contextvars
-import traceback
 from collections.abc import Callable
 from typing import Any
 
-from cronexec.domain.redaction import redact_url
 from cronexec.domain.run import Outcome, RunState
 from cronexec.ports import Execution
-from cronexec.targets import identity
+from cronexec.targets.handler_outcome import failure, text_of_result
 from cronexec.targets.handler_run import Run
 
 REPORT_INTERVAL = 0.1  # seconds between two progress reports of a run that go on to the engine
-MOST_ERROR = 2000  # characters
-MOST_RESULT = 16 * 1024
-MOST_TRACEBACK = 64 * 1024
 
 SUCCEEDED = Outcome(state=RunState.SUCCEEDED)
 CANCELLED = Outcome(state=RunState.FAILED, error="CancelledError: the handler was cancelled")
@@ -108,37 +103,9 @@ class Call:
     def returned(self, result: Any) -> None:
         self.outcome = SUCCEEDED
         if result is not None:
-            self._execution.output.write(_as_text(result)[:MOST_RESULT] + "\n")
+            self._execution.output.write(text_of_result(result))
 
     def raised(self, error: BaseException) -> None:
         """Make an exception the outcome. The traceback, without our own frame, goes into the output."""
-        sentence = redact_url(f"{type(error).__name__}: {_message(error)}".rstrip(": "))
-        self.outcome = Outcome(
-            state=RunState.FAILED, error=sentence[:MOST_ERROR], exceptions=names_of(type(error))
-        )
-        tb = error.__traceback__
-        lines = traceback.format_exception(type(error), error, tb.tb_next if tb else None)
-        self._execution.output.write(redact_url("".join(lines)[-MOST_TRACEBACK:]))
-
-
-def names_of(kind: type[BaseException]) -> tuple[str, ...]:
-    """Return the names of an exception's class and its bases, as `Outcome.exceptions` has them."""
-    return tuple(
-        each.__qualname__ if each.__module__ == "builtins" else f"{each.__module__}.{each.__qualname__}"
-        for each in kind.__mro__
-        if each not in (object, BaseException)
-    )
-
-
-def _as_text(result: Any) -> str:
-    try:
-        return identity.to_json(result)
-    except Exception:  # noqa: BLE001  it has a __str__ of its own
-        return f"a {type(result).__name__}"
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001  it has a __str__ of its own
-        return "(its message cannot be printed)"
+        self.outcome, text = failure(error)
+        self._execution.output.write(text)

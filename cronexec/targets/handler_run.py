@@ -6,7 +6,7 @@ It is used on the handler's thread or loop, never on the engine's.
 import copy
 import math
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -77,7 +77,16 @@ class Run:
     asynchronous: a thread cannot be stopped, so one that runs for long looks there from time to time.
     """
 
-    __slots__ = ("_entry", "_log", "_output", "_params", "_params_given", "_report", "cancelled")
+    __slots__ = (
+        "_entry",
+        "_log",
+        "_output",
+        "_params",
+        "_params_given",
+        "_processors",
+        "_report",
+        "cancelled",
+    )
 
     def __init__(
         self,
@@ -86,8 +95,11 @@ class Run:
         *,
         report: Callable[[float, float | None, str], None],
         output: OutputSink,
+        processors: Sequence[Any] | None = None,
     ) -> None:
+        """`processors`: of the logger, where they are not those that structlog is configured with."""
         self._entry = entry
+        self._processors = processors
         self._params_given = params
         self._params: dict[str, Any] | None = None
         self._report = report
@@ -135,9 +147,10 @@ class Run:
     def log(self) -> Any:
         """A structlog logger bound to the run; what it logs is in the run's output as well."""
         if self._log is None:
+            processors = self._processors or structlog.get_config()["processors"]
             self._log = structlog.wrap_logger(
                 None,
-                processors=[self._print, *structlog.get_config()["processors"]],
+                processors=[self._print, *processors],
                 logger_factory_args=("cronexec.run",),
                 job=self.job,
                 slot=self.slot.isoformat(),

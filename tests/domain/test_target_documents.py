@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from cronexec.domain.job import JobDocument
-from cronexec.domain.targets import WebhookTarget
+from cronexec.domain.targets import HandlerTarget, WebhookTarget
 from cronexec.errors import InvalidDocumentError
 
 
@@ -110,3 +110,37 @@ def test_what_is_expected_is_kept(timeout: str | None) -> None:
     job = JobDocument.parse(document(expected="1200s", timeout=timeout))
     assert job.to_document()["expected"] == "20m"
     assert JobDocument.parse(job.to_document()) == job
+
+
+def test_a_handler_may_want_a_process_of_its_own() -> None:
+    target = {"type": "handler", "name": "h", "isolation": "process", "kill_after": "30s"}
+    job = JobDocument.parse(document(target=target))
+    assert isinstance(job.target, HandlerTarget)
+    assert job.target.isolation == "process"
+    assert job.to_document()["target"] == target
+    assert JobDocument.parse(job.to_document()) == job
+    plain = JobDocument.parse(document(target={"type": "handler", "name": "h"}))
+    assert plain.to_document()["target"] == {"type": "handler", "name": "h"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (
+            document(target={"type": "handler", "name": "h", "isolation": "proces"}),
+            "target.isolation: expected process; got 'proces'; did you mean 'process'?",
+        ),
+        (
+            document(target={"type": "handler", "name": "h", "kill_after": "1s"}),
+            "target.kill_after: only a process can be killed: it goes with isolation: process",
+        ),
+        (
+            document(target={"type": "shell", "command": "true", "isolation": "process"}),
+            "target.isolation: unknown field 'isolation'",
+        ),
+        (document(isolation="process"), "isolation: unknown field 'isolation'; it belongs in 'target'"),
+        (document(secret="${secret:A}"), "secret: unknown field 'secret'; it belongs in 'target'"),  # noqa: S106  a reference
+    ],
+)
+def test_isolation_is_said_where_it_belongs(wrong: Any, sentence: str) -> None:
+    assert refusals(wrong) == [sentence]

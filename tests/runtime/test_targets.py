@@ -36,6 +36,7 @@ async def test_every_kind_has_its_limit(targets: Targets) -> None:
         "publishes": PublishTarget(routing_key="q"),
         "async_handlers": HandlerTarget(name="asynchronous"),
         "handlers": HandlerTarget(name="thread"),
+        "processes": HandlerTarget(name="thread", isolation="process"),
     }
     assert {name: targets.pool_of(document) for name, document in documents.items()} == {
         name: name for name in documents
