@@ -136,7 +136,7 @@ def test_a_handler_may_want_a_process_of_its_own() -> None:
         ),
         (
             document(target={"type": "shell", "command": "true", "isolation": "process"}),
-            "target.isolation: unknown field 'isolation'",
+            "target.isolation: unknown field 'isolation'; known: type, command, env, cwd, kill_after",
         ),
         (document(isolation="process"), "isolation: unknown field 'isolation'; it belongs in 'target'"),
         (document(secret="${secret:A}"), "secret: unknown field 'secret'; it belongs in 'target'"),  # noqa: S106  a reference
