@@ -134,7 +134,8 @@ def _remark(run: Run) -> str | None:
     if run.state is RunState.RUNNING and run.progress is not None:
         return progress_text(run.progress)
     error = run.outcome.error if run.outcome else None
-    remark = " ".join(filter(None, (reason_of(run), error))).split("\n")[0]
+    reason = f"{run.reason}: {run.note}" if run.note else reason_of(run)
+    remark = " ".join(filter(None, (reason, error))).split("\n")[0]
     return remark if len(remark) <= LONGEST_REASON else f"{remark[:LONGEST_REASON]}…"
 
 

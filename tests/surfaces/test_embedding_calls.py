@@ -61,6 +61,14 @@ def use_every_call(cron: Cronexec) -> str:
     assert [job.name for job in cron.jobs.list()] == ["hourly"]
     assert cron.jobs.pause("hourly")["paused"]
     assert not cron.jobs.resume("hourly")["paused"]
+    tomorrow = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+    paused = cron.jobs.pause("hourly", until=tomorrow, reason="holidays", owner="zoe")
+    assert datetime.fromisoformat(paused["paused_until"]) == tomorrow < datetime.fromisoformat(paused["next"])
+    cron.jobs.resume("hourly")
+    assert len(cron.jobs.skip_next("hourly", 2, reason="quiet")["skipped"]) == 2
+    assert cron.jobs.skip_next("hourly", 0)["skipped"] == []
+    assert cron.jobs.black_out("hourly", end=tomorrow)["changed"]
+    assert cron.jobs.lift_blackouts("hourly")["lifted"] == 1
     run_id = cron.jobs.trigger("hourly", params={"b": 2}, key="once")["run"]
     assert run_id == cron.jobs.trigger("hourly", key="once")["run"] == "hourly#once"
     wait_for(lambda: succeeded(cron, run_id), "the run")
@@ -83,6 +91,12 @@ async def test_every_call_can_be_awaited_on_any_loop(ns: Namespace) -> None:
         assert (await cron.jobs.get("hourly")) == (await cron.jobs.list())[0]
         await cron.jobs.pause("hourly")
         await cron.jobs.resume("hourly")
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        assert (await cron.jobs.pause("hourly", until=tomorrow, reason="holidays", owner="zoe"))["paused"]
+        await cron.jobs.resume("hourly")
+        assert len((await cron.jobs.skip_next("hourly", 2))["skipped"]) == 2
+        assert (await cron.jobs.black_out("hourly", end=tomorrow, reason="move"))["changed"]
+        assert (await cron.jobs.lift_blackouts("hourly", reason="move"))["lifted"] == 1
         run_id = (await asyncio.to_thread(asyncio.run, cron.jobs.trigger("hourly", key="x")))["run"]
         async with asyncio.timeout(20):
             while not await cron.runs.list(job="hourly", states=["succeeded"]):  # noqa: ASYNC110  as above
