@@ -163,6 +163,7 @@ class MemoryRunStore:
         self._runs[run.id] = replace(
             _ended(run, finish.outcome, finish.finished_at),
             started_at=finish.started_at,
+            progress=finish.progress or run.progress,
             undecided=finish.undecided,
         )
         return True

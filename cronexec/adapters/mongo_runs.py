@@ -190,6 +190,8 @@ class MongoRunStore:
             "started_at": finish.started_at,
             "finished_at": finish.finished_at,
         }
+        if finish.progress is not None:
+            fields["progress"] = progress_document(finish.progress)
         if finish.undecided:
             return UpdateOne(where, {"$set": {**fields, "undecided": True}})
         fields["expire_at"] = finish.finished_at + self._retention

@@ -190,8 +190,8 @@ class Start:
 class Finish:
     """The outcome of an attempt, with the token of its start.
 
-    `again_at`: when the next attempt may start; None where there is none. `undecided`: a person has to say what
-    becomes of the run.
+    `progress`: what it reported last, if that is not recorded yet. `again_at`: when the next attempt may
+    start; None where there is none. `undecided`: a person has to say what becomes of the run.
     """
 
     run_id: str
@@ -200,6 +200,7 @@ class Finish:
     outcome: Outcome
     started_at: datetime
     finished_at: datetime
+    progress: Progress | None = None
     again_at: datetime | None = None
     undecided: bool = False
 

@@ -48,8 +48,8 @@ class Recorder:
 
     def finish(self, finish: Finish) -> None:
         """Take an outcome; it is written soon, and retried until it is."""
-        self._progress.pop((finish.run_id, finish.token), None)
-        self._finishes.append(finish)
+        last = self._progress.pop((finish.run_id, finish.token), None)
+        self._finishes.append(finish if last is None else replace(finish, progress=last))
         self._idle.clear()
         self._wake.set()
 
@@ -128,8 +128,8 @@ class Recorder:
         finish = self._finishes.popleft()
         self._log.error("run.outcome_unwritable", run=finish.run_id, attempt=finish.attempt, why=why)
         bare = Outcome(state=finish.outcome.state, error=UNWRITABLE)
-        if finish.outcome != bare:
-            self._finishes.appendleft(replace(finish, outcome=bare))
+        if (finish.outcome, finish.progress) != (bare, None):
+            self._finishes.appendleft(replace(finish, outcome=bare, progress=None))
         else:
             self._set_aside[finish.run_id] = finish
             asyncio.get_running_loop().call_later(REFUSED_AGAIN_AFTER, self._take_up, finish)

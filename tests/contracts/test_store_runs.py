@@ -258,6 +258,16 @@ async def test_a_range_may_be_opened_and_closed_by_one_write(store: Store) -> No
     assert (await found(store, PAUSED)).until == slot_at(70)
 
 
+async def test_the_last_progress_is_recorded_with_the_outcome_and_an_earlier_one_stays(store: Store) -> None:
+    run, other = entry("a"), entry("b")
+    await started(store, run, other)
+    half, whole = (Progress(done=done, total=10, at=slot_at(5)) for done in (5, 10))
+    await store.runs.progress({(run.id, "t1"): half, (other.id, "t1"): half})
+    assert await store.runs.finish([replace(finish(run), progress=whole), finish(other)]) == []
+    assert (await found(store, run)).progress == whole
+    assert (await found(store, other)).progress == half
+
+
 async def test_progress_is_recorded_by_token_while_the_run_runs(store: Store) -> None:
     run, other, ended = entry("a"), entry("b"), entry("c")
     await started(store, run, other, ended)

@@ -163,6 +163,15 @@ async def test_progress_that_could_not_be_written_is_followed_by_later_progress(
     await until(lambda: recording.bench.run(run.id).progress == Progress(done=2), lambda: recording.events, 2)
 
 
+async def test_progress_just_before_the_outcome_is_recorded_with_it(recording: Recording) -> None:
+    run = recording.running(0)
+    recording.recorder.progress(run.id, "t", Progress(done=5, total=5))
+    recording.finish(0)
+    await recording.recorder.flush(5)
+    assert recording.bench.run(run.id).progress == Progress(done=5, total=5)
+    assert recording.faults.calls["runs.progress"] == 0
+
+
 async def test_progress_after_the_outcome_changes_nothing(recording: Recording) -> None:
     run = recording.running(0)
     recording.finish(0)
