@@ -94,7 +94,10 @@ class Putting:
             click.echo(f"{record['name']}: {record['state']}: {record['error']['message']}", err=True)
         elif not self._as_json:
             following = f"; next {record['next']}" if record.get("next") else ""
-            click.echo(f"{record['name']}: {record['state']} (version {record['version']}){following}")
+            version = (
+                "delete_after has passed" if record["state"] == "over" else f"version {record['version']}"
+            )
+            click.echo(f"{record['name']}: {record['state']} ({version}){following}")
 
     def _leave_out(self, count: int) -> None:
         if count:
@@ -144,7 +147,7 @@ def _tell_comparison(record: Mapping[str, Any]) -> None:
 def _record(job: JobDocument, result: Result) -> tuple[dict[str, Any], int]:
     """Return what is printed for one job, and the exit code it asks for."""
     if not isinstance(result, BaseException):
-        state = "unchanged" if not result["changed"] else _created_or_updated(result)
+        state = _put_state(result)
         return {"name": job.name, "state": state, "version": result["version"], "next": result.get("next")}, 0
     if not isinstance(result, CronexecError):
         raise result
@@ -155,6 +158,13 @@ def _record(job: JobDocument, result: Result) -> tuple[dict[str, Any], int]:
         "field": getattr(result, "field", None),
     }
     return {"name": job.name, "state": state, "error": error}, code
+
+
+def _put_state(result: Mapping[str, Any]) -> str:
+    """Return what a put did. `over`: the job would have been deleted by now, and is not put."""
+    if result.get("over"):
+        return "over"
+    return _created_or_updated(result) if result["changed"] else "unchanged"
 
 
 def _created_or_updated(result: Mapping[str, Any]) -> str:
@@ -174,7 +184,7 @@ def _ending(error: CronexecError) -> tuple[str, int]:
 
 def _count(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     states = [record["state"] for record in records]
-    words = ("created", "updated", "unchanged", "refused", "failed", "not_yet_applied", "not_sent")
+    words = ("created", "updated", "unchanged", "over", "refused", "failed", "not_yet_applied", "not_sent")
     return {word: states.count(word) for word in words}
 
 

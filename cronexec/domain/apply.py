@@ -38,6 +38,7 @@ from cronexec.domain.controls import (
 )
 from cronexec.domain.job import Job, JobVersion
 from cronexec.domain.ledger import Claiming, claim
+from cronexec.domain.one_shot import is_over
 from cronexec.domain.plan import Due
 from cronexec.domain.replacement import replaced_by
 from cronexec.domain.run import (
@@ -51,6 +52,7 @@ from cronexec.errors import RefusedError
 
 FIRST_VERSION = 1
 SECOND = timedelta(seconds=1)
+_OVER = {"version": 0, "changed": False, "created": False, "paused": False, "next": None, "over": True}
 
 
 def apply(command: Command, situation: Situation) -> Effects:
@@ -92,6 +94,8 @@ def _put(command: PutJob, situation: Situation) -> Effects:
     _check_version(command.if_version, old, document.name)
     if old is not None and old.document.to_json() == document.to_json():
         return _put_again(command, old, situation)
+    if old is None and is_over(document, situation.at):
+        return Effects(reply=ok_reply(command.id, _OVER | {"name": document.name}))
     lasting = old.paused_at(situation.at) if old is not None else None
     job = Job(
         document=document,

@@ -25,7 +25,7 @@ from cronexec.domain.document_schema import publish_schema
 from cronexec.domain.duration import format_duration
 from cronexec.domain.job_state import Blackout, Pause, Skip, SkippedOnce
 from cronexec.domain.json_values import NO_FIELDS, JsonObject, canonical_json
-from cronexec.domain.model import NO_TEXTS, DocumentModel, PositiveLength, TextMap
+from cronexec.domain.model import NO_TEXTS, DocumentModel, Length, PositiveLength, TextMap
 from cronexec.domain.params import ParamsSchemaField, fill_in
 from cronexec.domain.policies import (
     Abandoned,
@@ -86,6 +86,13 @@ def check_job_name(name: str) -> str:
     return name
 
 
+def _check_one_shot(length: timedelta, info: ValidationInfo) -> timedelta:
+    schedule: Schedule | None = info.data.get("schedule")
+    if schedule is not None and schedule.instant is None:
+        raise problem("only a job whose schedule is a single instant (at) is done some day; leave it out")
+    return length
+
+
 def _refuse_secrets(params: Mapping[str, Any]) -> Mapping[str, Any]:
     found = [
         FieldProblem(path, _RESOLVED_IN_TARGETS.format(secret=secret))
@@ -107,6 +114,7 @@ class JobDocument(DocumentModel):
 
     `timeout` is of an attempt; left out, it is 60 s for `webhook` and `publish`, and none (None) for `shell`
     and `handler`. `expected`: an attempt that takes longer is reported (`run.overrun`), and goes on.
+    `delete_after`: a job with a single instant is deleted so long after its run has settled.
     """
 
     fields_not_yet: ClassVar[frozenset[str]] = frozenset(
@@ -144,6 +152,7 @@ class JobDocument(DocumentModel):
     misfire: Misfire = Misfire()
     retry: Retry | None = None
     abandoned: Abandoned = Abandoned.FAIL
+    delete_after: Annotated[Length, AfterValidator(_check_one_shot)] | None = None
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Self:

@@ -26,6 +26,7 @@ from cronexec.domain.term import Term
 from cronexec.errors import CronexecError, TermLostError
 from cronexec.ports import MOST_ADOPTED, Batch, BatonArrived, CommandArrived, Finish, Link, LinkLost
 from cronexec.runtime.baton import BatonKeeper
+from cronexec.runtime.cleaner import Cleaner
 from cronexec.runtime.commands import Commands
 from cronexec.runtime.committer import Committer
 from cronexec.runtime.context import Context
@@ -167,6 +168,7 @@ class Holder:
             log=context.log,
         )
         reaper = self._reaper(scheduler)
+        cleaner = Cleaner(context, table=self._table, unsettled=self._occupancy.unsettled)
         self._listen(scheduler, reaper)
         async with self._kept_alive(committer):
             await self._adopt(unsettled, scheduler, reaper)
@@ -174,6 +176,7 @@ class Holder:
             Service("scheduler", scheduler.run, context.log),
             Service("baton", self._keeper.run, context.log),
             Service("reaper", reaper.run, context.log),
+            Service("cleaner", cleaner.run, context.log),
             Service("yielder", lambda: self._yielder.watch(self.guard), context.log),
         ]
         for service in services:
