@@ -167,7 +167,8 @@ class Members:
     async def end(self, member: Member) -> int:
         """SIGTERM, and wait. Returns the exit code; one that does not end in time is killed, and noted."""
         member.ending = True
-        member.process.terminate()
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself: its exit code tells
+            member.process.terminate()
         try:
             async with asyncio.timeout(ENDS_WITHIN):
                 code = await member.process.wait()
