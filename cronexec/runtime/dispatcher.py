@@ -73,6 +73,7 @@ class Dispatcher:
         self.on_ended: Callable[[Attempt], None] = lambda _: None
         self._running: dict[str, Attempt] = {}
         self._starting: dict[str, TermGuard] = {}
+        self._returning: set[str] = set()
         self._wake = Wake()
         self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -146,8 +147,12 @@ class Dispatcher:
         return bool(self._starting) or self._pools.startable(self._pace.allowed()) > 0
 
     def starting_or_running(self) -> set[str]:
-        """Return the ids of runs whose start is under way or committed here, to the end that is recorded."""
-        return self._starting.keys() | self._running.keys() | self._recorder.unrecorded()
+        """Return the ids of runs whose start is under way or committed here, to the end that is recorded.
+
+        Or to their return: until that is written, the ledger may have them running.
+        """
+        here = self._starting.keys() | self._running.keys() | self._recorder.unrecorded()
+        return here | self._returning
 
     # --- the instance's side ---
 
@@ -305,6 +310,7 @@ class Dispatcher:
             self._starts_no_more(item, guard)
             self._release_place(item)
         run_ids = [item.run.id for item in group]
+        self._returning.update(run_ids)
         self._log.warning("run.given_back", runs=len(run_ids), first=run_ids[0])
         while True:
             try:
@@ -316,6 +322,7 @@ class Dispatcher:
                 await asyncio.sleep(backoff.next())
             else:
                 break
+        self._returning.difference_update(run_ids)
         for item in group:
             self._tell_refused(item.run, guard)
 

@@ -36,7 +36,15 @@ ONCE_CHANCE = 0.1
 CALM_CHANCE = 0.3
 RETRY_CHANCE = 0.4
 REPEAT_CHANCE = 0.3
-OVERLAPS = ("queue", "skip", "allow")
+WINDOW_CHANCE = 0.3
+OVERLAPS: tuple[object, ...] = (
+    "queue",
+    "skip",
+    "allow",
+    "replace",
+    {"queue_limit": 3},
+    {"policy": "allow", "max_running": 2},
+)
 HOLD_TOGETHER = {"lease": 2, "baton_lost_after": 3.5, "instance_lost_after": 6}
 
 
@@ -91,6 +99,9 @@ def _job(random: Random, name: str, index: int) -> JobDocument:
 def definition(random: Random, name: str, overlap: object) -> JobDocument:
     """Return a definition of a job, which keeps its overlap policy through all its versions."""
     policy = random.choice(("latest", "all", "skip"))
+    misfire: dict[str, object] = {"policy": policy, "grace": random.choice(("1s", "3s", "60s"))}
+    if misfire["grace"] != "60s" and random.random() < WINDOW_CHANCE:
+        misfire["window"] = "5s"
     schedule = {"every": f"{random.choice((1, 1, 2, 3, 5))}s"}
     if random.random() < ONCE_CHANCE:
         schedule = {"at": at(random.uniform(0.0, 12.0)).replace(microsecond=0).isoformat()}
@@ -110,6 +121,6 @@ def definition(random: Random, name: str, overlap: object) -> JobDocument:
             "timeout": random.choice((None, None, "1s")),
             "target": {"type": "handler", "name": name},
             "overlap": overlap,
-            "misfire": {"policy": policy, "grace": random.choice(("1s", "3s", "60s"))},
+            "misfire": misfire,
         }
     )

@@ -12,6 +12,7 @@ attempts began. What it finds is checked at once, against that account, never ag
 | I5 | at every begin of a target: its run is running here, and the lease is not over |
 | I6 | with every recorded command: in the queue's order, once; acked and answered only then (`orders`) |
 | I7 | with every skip and every end: a reason |
+| overlap | at every start: no more run than may; at every claim: no line is too long, or not replaced |
 | I8 | at every release and stop (`simulated_broker`, `settling`) |
 """
 
@@ -25,6 +26,7 @@ from typing import Any, Self
 
 from history import History
 from orders import Orders
+from overlaps import wrong_line
 
 from cronexec.adapters.memory_hub import MemoryMessage
 from cronexec.adapters.memory_store import MemoryDatabase
@@ -35,6 +37,7 @@ from cronexec.domain.term import Term, TermRecord
 from cronexec.ports import Batch
 
 SECOND = timedelta(seconds=1)
+REPLACED_BY = "replaced by "
 MARKS = {RunState.QUEUED: "", RunState.RUNNING: "+"}  # else "!"
 
 
@@ -138,6 +141,7 @@ class Watcher:
             self._check_entry(entry, term)
             if entry.state is RunState.RUNNING:
                 self._started(entry)  # claimed and started in one write
+            self._check_line(entry)
         self._check_slots(batch, before, after)
         self.orders.applied(batch)
         for job in batch.jobs:
@@ -172,6 +176,13 @@ class Watcher:
             self._history.violate("I1", f"{entry.id} is of no version of its job")
         elif entry.cause is Cause.SCHEDULE and entry.slot <= version.from_at:
             self._history.violate("I1", f"{entry.id} is before version {entry.version} counted")
+
+    def _check_line(self, entry: Run) -> None:
+        version = self.database.versions.get((entry.job, entry.version))
+        known = (self.database.runs.get(run_id) for run_id in self._entries[entry.job])
+        unsettled = [run for run in known if run is not None and not run.is_settled]
+        if version is not None and (wrong := wrong_line(version.document, entry, unsettled)) is not None:
+            self._history.violate("overlap", wrong)
 
     def _check_slots(self, batch: Batch, before: TermRecord, after: TermRecord) -> None:
         """I1 for what the watermark has passed now."""
@@ -298,6 +309,10 @@ class Watcher:
         self._history.add("db", new.state.value, run=new.id, why=outcome.reason if outcome else None)
         if outcome is None:
             self._history.violate("I7", f"{new.id} ended without an outcome")
+        elif (outcome.reason or "").startswith(REPLACED_BY) and outcome.reason[
+            len(REPLACED_BY) :
+        ] not in self._entries[new.job]:
+            self._history.violate("I7", f"{new.id} was {outcome.reason}, which is no run of its job")
         elif new.state is RunState.ABANDONED and outcome.reason == "instance_lost":
             assert old.executor is not None
             if old.executor.id not in self.disturbed:

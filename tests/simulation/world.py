@@ -189,6 +189,8 @@ class World:
         await member.instance.stop(grace)
         if member.calm_since < began_at and not self.scenario.slow:
             self._check_nothing_left(member)
+        else:
+            member.disturbed(lost=True)  # of what it could not record in time nobody hears
         member.die("exited")
 
     def _check_handed_over(self, member: Member, asked_at: float) -> None:
