@@ -1,6 +1,7 @@
 """The baton on every version: handed over, cut off, doubled; and what others do to its queue."""
 
 import asyncio
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from cronexec.dev.rabbitmq import PrivateRabbitmq
 from cronexec.runtime.baton import UNTOLD_INTERVAL
 
 HANDOVERS = 30
+COUNTED = ("warning", "error", "exception")
 # A busy machine may stand still for longer than the leases of these tests last: another fault than this one.
 UNHURRIED = {"lease": timedelta(seconds=10), "baton_lost_after": timedelta(seconds=15)}
 
@@ -119,8 +121,11 @@ async def end_of_term(schedule: Schedule, holder: Contender, within: float = SOO
 
 
 async def assert_healthy(schedule: Schedule) -> None:
-    """Check that slots run, each was accounted for, and one baton is there: the holder's."""
+    """Check that slots run, each was accounted for, and one baton is there: the holder's; metrics agree."""
     await schedule.slots_run(1)
     assert await schedule.batons_ready() == 0
     await schedule.verify()
     assert schedule.latest() < SOON
+    for contender in schedule.contenders:
+        counted = contender.instance.health().events
+        assert counted == Counter(each["event"] for each in contender.events if each["level"] in COUNTED)

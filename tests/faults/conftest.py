@@ -6,6 +6,7 @@ and the durations that matter to people. The table is printed at the end; `--fau
 
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest_asyncio
 from fault_table import Row
 from missing_servers import do_without
 
-pytest.register_assert_rewrite("stage", "trial", "outages")
+pytest.register_assert_rewrite("stage", "trial", "outages", "operators_view")
 
 from stage import DEFAULTS, FULL, QUICKLY, Stage, open_stage  # noqa: E402  they assert, so they are registered first
 
@@ -87,41 +88,52 @@ def elected_set(server_directory: Path) -> Iterator[PrivateReplicaSet]:
     started.kill()
 
 
+class Opener:
+    """Opens stages on servers of these kinds: three instances that carry out a schedule."""
+
+    def __init__(self, directories: pytest.TempPathFactory, rows: list[Row]) -> None:
+        self._directories = directories
+        self._rows = rows
+
+    def open(
+        self, rabbitmq: PrivateRabbitmq, mongo: PrivateMongo | PrivateReplicaSet, **settings: str
+    ) -> AbstractAsyncContextManager[Stage]:
+        return open_stage(
+            self._directories.mktemp("stage"),
+            namespace=f"f{secrets.token_hex(3)}",
+            amqp_url=rabbitmq.url,
+            mongo_url=mongo.url,
+            versions=(rabbitmq.version, mongo.version),
+            rows=self._rows,
+            settings=(DEFAULTS if FULL else QUICKLY) | settings,
+        )
+
+
+@pytest.fixture(scope="session")
+def opener(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Opener:
+    return Opener(tmp_path_factory, request.config.stash[ROWS])
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def stage(
-    request: pytest.FixtureRequest,
-    rabbitmq: PrivateRabbitmq,
-    mongo: PrivateMongo,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[Stage]:
-    """Return three instances that carry out a schedule, on servers of one member each."""
-    async with open_stage(
-        tmp_path_factory.mktemp("stage"),
-        namespace=f"f{secrets.token_hex(3)}",
-        amqp_url=rabbitmq.url,
-        mongo_url=mongo.url,
-        versions=(rabbitmq.version, mongo.version),
-        rows=request.config.stash[ROWS],
-        settings=DEFAULTS if FULL else QUICKLY,
-    ) as opened:
+async def stage(opener: Opener, rabbitmq: PrivateRabbitmq, mongo: PrivateMongo) -> AsyncIterator[Stage]:
+    """Return a stage on servers of one member each."""
+    async with opener.open(rabbitmq, mongo) as opened:
         yield opened
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage_on_set(
-    request: pytest.FixtureRequest,
-    rabbitmq: PrivateRabbitmq,
-    elected_set: PrivateReplicaSet,
-    tmp_path_factory: pytest.TempPathFactory,
+    opener: Opener, rabbitmq: PrivateRabbitmq, elected_set: PrivateReplicaSet
 ) -> AsyncIterator[Stage]:
-    """Return three instances that carry out a schedule, on a MongoDB of three members."""
-    async with open_stage(
-        tmp_path_factory.mktemp("stage"),
-        namespace=f"f{secrets.token_hex(3)}",
-        amqp_url=rabbitmq.url,
-        mongo_url=elected_set.url,
-        versions=(rabbitmq.version, elected_set.version),
-        rows=request.config.stash[ROWS],
-        settings=DEFAULTS if FULL else QUICKLY,
-    ) as opened:
+    """Return a stage on a MongoDB of three members."""
+    async with opener.open(rabbitmq, elected_set) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage_on_classic(
+    opener: Opener, rabbitmq: PrivateRabbitmq, mongo: PrivateMongo
+) -> AsyncIterator[Stage]:
+    """Return a stage whose baton is in a classic queue."""
+    async with opener.open(rabbitmq, mongo, BATON_QUEUE_TYPE="classic") as opened:
         yield opened

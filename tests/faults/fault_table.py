@@ -11,9 +11,11 @@ NOT_MEASURED = "-"
 class Row:
     """One fault that was tried.
 
-    Seconds: `next_term_s` from the fault to the next term's first commit (None: the term went on), `pause_s`
-    the longest time around it in which no run began (about one second is none), `back_s` from the end of the
-    fault to the first run (None where the fault has no end, or nothing had stopped).
+    `events` are what the log said, `metrics` those of them that the instances counted, with how often, and
+    `doctor` what it found. Seconds: `next_term_s` from the fault to the next term's first commit (None: the
+    term went on), `pause_s` the longest time around it in which no run began (about one second is none),
+    `back_s` from the end of the fault to the first run (None where the fault has no end, or nothing had
+    stopped).
     """
 
     fault: str
@@ -27,6 +29,8 @@ class Row:
     pause_s: float | None = None
     back_s: float | None = None
     events: list[str] = field(default_factory=list)
+    metrics: dict[str, int] = field(default_factory=dict)
+    doctor: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     rabbitmq: str = ""
     mongodb: str = ""
@@ -42,7 +46,8 @@ def lines_of(rows: list[Row]) -> list[str]:
 def _line(row: Row) -> str:
     line = f"{row.fault:<64} {'yes' if row.held else 'NO':<5} {row.due:>5} {row.missing:>4} {row.doubled:>3} "
     line += f"{row.abandoned:>5} {_seconds(row.next_term_s):>9} {_seconds(row.pause_s):>7} "
-    return line + f"{_seconds(row.back_s):>7}  {', '.join(dict.fromkeys([*row.events, *row.notes]))}"
+    seen = [*row.events, *row.notes, *(f"doctor: {check}" for check in row.doctor)]
+    return line + f"{_seconds(row.back_s):>7}  {', '.join(dict.fromkeys(seen))}"
 
 
 def _seconds(value: float | None) -> str:

@@ -6,14 +6,22 @@ from collections.abc import Callable
 from stage import FULL, Stage
 from trial import Trial, seconds
 
+from cronexec.doctor import Level
+
 AWAY = 120.0 if FULL else 8.0  # longer than `baton_lost_after`
 BACK_WITHIN = 30.0  # what a busy machine may take; the table has what it took
 
 
-async def gone(stage: Stage, trial: Trial, kill: Callable[[], object], start: Callable[[], object]) -> None:
+async def gone(
+    stage: Stage, trial: Trial, kill: Callable[[], object], start: Callable[[], object], *checks: str
+) -> None:
+    """Have servers be gone for a while; `checks`: those of the doctor's that find them unreachable."""
     trial.began(*stage.members.values())
     await asyncio.to_thread(kill)
-    await seconds(AWAY)
+    lasting = asyncio.create_task(seconds(AWAY))
+    for check in checks:
+        await trial.doctor_says(check, "", level=Level.UNREACHABLE)
+    await lasting
     await asyncio.to_thread(start)
     trial.healed()
     await trial.runs_again(timeout=120)

@@ -89,7 +89,7 @@ class Stage(members.Cluster):
             CRONEXEC_AMQP_URL=amqp.replace(f":{port_of(amqp)}/", f":{seat.to_rabbitmq.port}/"),
             FAULT_EVIDENCE=str(self.evidence_file),
             FAULT_DETOURS=json.dumps({str(port): route.port for port, route in seat.to_mongodb.items()}),
-            PYTHONPATH=os.pathsep.join([str(TESTS), str(TESTS.parent)]),
+            PYTHONPATH=os.pathsep.join(map(str, (TESTS / "chaos", TESTS.parent))),
         )
         return seat.member
 

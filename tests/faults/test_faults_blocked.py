@@ -34,6 +34,10 @@ async def test_a_handler_that_blocks_its_loop_holds_up_nothing_but_handlers_on_t
         )
         assert len({work.slot for work in during}) >= LENGTH - 2
         trial.healed()
+        stalled = await trial.sees("handlers.stalled", by=member)
+        assert stalled["at"].endswith(" blocking"), "the line at which it stands"
+        resumed = await trial.sees("handlers.resumed", by=member)
+        assert resumed["seconds"] > LENGTH - 2
 
 
 async def test_a_core_whose_own_loop_is_blocked_is_replaced_by_its_watchdog(stage: Stage) -> None:

@@ -19,6 +19,7 @@ async def test_a_stepped_wall_clock_changes_nothing(stage: Stage, whose: str, st
         trial.began()
         stage.step_clock(member, STEPS[step])
         await trial.sees("clock.offset", by=member)
+        await trial.doctor_says("instances.clock", f"the clock of {member.name} is")
         await stage.slots_run(10 if FULL else 2)
         record = await stage.holder()
         assert record.epoch == trial.epoch, "no reason to end a term"
@@ -34,6 +35,7 @@ async def test_two_instances_with_clocks_ten_seconds_apart_take_over_from_each_o
             stage.step_clock(member, -5.0 if number % 2 else 5.0)
         trial.began()
         await trial.sees("clock.offset")
+        await trial.doctor_says("instances.clock", "the clock of")
         for _ in range(3):
             holder = await stage.holding()
             await stage.client.baton.release()

@@ -46,6 +46,7 @@ async def test_a_holder_that_froze_at_any_moment_goes_on_only_if_it_still_holds(
         await seconds(length)
         replaced = bool(trial.first_commits())
         woken_at = trial.healed(stage.thaw(member))
+        await trial.sees("engine.stalled", by=member)
         if length > stage.settings.lease.total_seconds():
             await trial.sees("term.ended", by=member)
             await trial.next_term()
@@ -66,6 +67,9 @@ async def test_a_holder_that_is_killed_in_the_middle_is_followed_at_once(stage: 
         first = await trial.next_term()
         assert first.at - trial.began_at < LONG_ENOUGH, "the next epoch waited"
         await trial.sees("term.began")
+        if point == IN_TRANSACTION:
+            lost_after = stage.settings.instance_lost_after.total_seconds()
+            await trial.doctor_says("instances.lost", f"{member.name} is lost", timeout=lost_after + 30)
 
 
 async def woken_steps_down(stage: Stage, trial: Trial, member: Member) -> None:

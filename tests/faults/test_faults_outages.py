@@ -19,6 +19,7 @@ async def test_slots_run_again_once_rabbitmq_has_restarted(stage: Stage, rabbitm
         await asyncio.to_thread(rabbitmq.restart)
         trial.healed()
         await trial.sees("term.ended", reason="link_lost")
+        await trial.sees("link.lost")
         await trial.next_term()
         await trial.runs_again()
     assert trial.row.back_s is None or trial.row.back_s < BACK_WITHIN
@@ -26,7 +27,7 @@ async def test_slots_run_again_once_rabbitmq_has_restarted(stage: Stage, rabbitm
 
 async def test_nothing_is_lost_while_rabbitmq_is_gone(stage: Stage, rabbitmq: PrivateRabbitmq) -> None:
     async with stage.trial(f"RabbitMQ gone for {AWAY:g} s", "outages") as trial:
-        await gone(stage, trial, rabbitmq.kill, rabbitmq.start)
+        await gone(stage, trial, rabbitmq.kill, rabbitmq.start, "broker")
         await trial.sees("term.ended", reason="link_lost")
         await trial.sees("candidate.waiting")
         await trial.next_term()
@@ -35,7 +36,7 @@ async def test_nothing_is_lost_while_rabbitmq_is_gone(stage: Stage, rabbitmq: Pr
 
 async def test_nothing_is_lost_while_mongodb_is_gone(stage: Stage, mongo: PrivateMongo) -> None:
     async with stage.trial(f"MongoDB gone for {AWAY:g} s", "outages") as trial:
-        await gone(stage, trial, mongo.kill, mongo.start)
+        await gone(stage, trial, mongo.kill, mongo.start, "database")
         await trial.sees("term.ended")
         await trial.sees("database.unreachable")
         await trial.next_term()
@@ -54,7 +55,7 @@ async def test_nothing_is_lost_while_both_servers_are_gone(
         mongo.kill()
 
     async with stage.trial(f"RabbitMQ and MongoDB gone for {AWAY:g} s", "outages") as trial:
-        await gone(stage, trial, kill_both, start_both)
+        await gone(stage, trial, kill_both, start_both, "broker", "database")
         await trial.sees("term.ended")
         await trial.sees("candidate.waiting")
         await trial.next_term()

@@ -5,7 +5,9 @@ What must hold after every fault:
 - nothing is missing and nothing doubled in the ledger, and nothing skipped (every slot is wanted);
 - no (job, slot, attempt) is twice in the evidence; what succeeded is in it, what is in it is in the ledger;
 - whatever ran under an epoch ran on the instance that held it, and was claimed before the next term began;
-- what is abandoned was started before the fault on an instance that the fault hit.
+- what is abandoned was started before the fault on an instance that the fault hit;
+- what an instance that lives has logged as a warning or an error, its heartbeat tells, as often; and `doctor`
+  tells of each notable event by which the fault was seen.
 """
 
 import asyncio
@@ -20,7 +22,10 @@ from typing import TYPE_CHECKING, Any
 from chaos.evidence import Work
 from fault_table import Row
 from members import Member, wait_for
+from operators_view import COUNTED, doctor_says, metrics
 
+from cronexec.doctor import Finding, Level
+from cronexec.doctor.events import CHECK, NOTABLE
 from cronexec.domain.run import Run, RunState
 from cronexec.errors import CronexecError
 from cronexec.ports import RunFilter
@@ -71,6 +76,7 @@ class Trial:
     began_at: float = 0.0
     healed_at: float | None = None
     allowed: frozenset[RunState] = frozenset()
+    seen: list[LogEvent] = field(default_factory=list)
 
     # --- the course of it ---
 
@@ -121,6 +127,15 @@ class Trial:
         found = await self.stage.event(name, since=self.began_at, by=by, timeout=timeout, **fields)
         reason = "" if found["reason"] is None else f" reason={found['reason']}"
         self.row.events.append(f"{name}{reason}"[:80])
+        self.seen.append(found)
+        return found
+
+    async def doctor_says(
+        self, check: str, text: str, *, level: Level = Level.WARN, timeout: float = 30
+    ) -> Finding:
+        """Wait for the finding by which an operator sees the fault, wherever he is."""
+        found = await doctor_says(self.stage, check, text, level=level, timeout=timeout)
+        self.row.doctor.append(check)
         return found
 
     def terms_since(self) -> list[LogEvent]:
@@ -151,6 +166,17 @@ class Trial:
         self._judge_evidence(runs, since.timestamp())
         self._judge_terms(runs)
         self._judge_states(runs)
+        await self._judge_what_is_seen()
+
+    async def _judge_what_is_seen(self) -> None:
+        """Assert that a metric, and the doctor, tell what the log does."""
+        counts = await metrics(self.stage)
+        for entry in self.seen:
+            event = str(entry["event"])
+            if entry["level"] in COUNTED and entry.by in self.stage.members:
+                self.row.metrics[event] = counts[entry.by][event]
+                if event in NOTABLE:
+                    await self.doctor_says(CHECK, f"{event}: {NOTABLE[event][0]}")
 
     async def _settled(self) -> datetime:
         """Wait until all slots up to now are decided and settled; returns that instant."""
