@@ -12,8 +12,8 @@ what I lack and nothing else: no two instances ever yield to each other, and of 
 none does. Nor can nobody hold: the baton is in its queue, and who stayed away consumes again, whoever came.
 
 What others say is as old as their last heartbeat. So only what has been lacking for some beats counts, only
-who has just been heard of, and each instance yields at most once a minute; where that was in vain (it got the
-baton back, and nobody had it in between), ever more seldom.
+who has just been heard of, and each instance yields at most once in `instance_lost_after`; where that was in
+vain (it got the baton back, and nobody had it in between), ever more seldom.
 """
 
 import asyncio
@@ -29,7 +29,6 @@ REASON = "yielded"
 LOOK_INTERVAL = 1.0
 SETTLED_SHARE = 0.2  # of `instance_lost_after`: more than two beats
 HEARD_SHARE = 0.25
-YIELD_AGAIN_AFTER = 60.0
 MOST_IN_VAIN = 6  # doublings
 
 
@@ -59,7 +58,7 @@ class Yielder:
     def came_to(self, somebody: bool) -> None:
         """Take note of how a yield ended: with somebody else holding, or in vain."""
         self._in_vain = 0 if somebody else min(self._in_vain + 1, MOST_IN_VAIN)
-        self._yields_from = self._context.clock.monotonic() + YIELD_AGAIN_AFTER * 2**self._in_vain
+        self._yields_from = self._context.clock.monotonic() + self._lost_after * 2**self._in_vain
 
     def _may_yield(self) -> bool:
         return self._yields_from is None or self._context.clock.monotonic() >= self._yields_from

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from cronexec import Cronexec, Run
 from cronexec.adapters import clock
@@ -51,11 +52,20 @@ def main(evidence: str, wall_offset: float) -> None:
         if run.attempt < int(run.params.get("succeeds_at", 2)):
             raise ConnectionError("not yet")
 
+    declare(cron, leave, os.environ.get("MEMBER_RELEASE"))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     cron.start()
     stop.wait()
     cron.stop()
+
+
+def declare(cron: Cronexec, leave: Callable[[Run], None], release: str | None) -> None:
+    """Declare what this release of the application does: the new one has another schedule, and a new job."""
+    if release is not None:
+        cron.job("nightly", every="1h" if release == "old" else "2h")(leave)
+    if release == "new":
+        cron.job("fresh", every="1s")(leave)
 
 
 def set_wall_clock(offset: float) -> None:
