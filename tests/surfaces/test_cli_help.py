@@ -19,11 +19,11 @@ OTHERS = {"dev"}  # tested where it is built
 GROUPS = ("job", "run", "ledger", "baton", "command", "instance")
 VERBS = {
     "job": {"list", "show", "put", "delete", "pause", "resume", "trigger", "next", "validate"}
-    | {"skip-next", "blackout", "unblackout"},
+    | {"skip-next", "blackout", "unblackout", "backfill"},
     "run": {"list", "show", "logs", "watch", "cancel", "retry", "resolve"},
     "ledger": {"verify"},
     "baton": {"status", "reinsert", "release"},
-    "command": {"send", "rejected", "schema"},
+    "command": {"send", "rejected", "replay", "schema"},
     "instance": {"list", "drain", "undrain"},
 }
 
