@@ -52,23 +52,24 @@ class PlainView(ExitStack):
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: str | None = None
+        self._said: set[tuple[int, str]] = set()
         self._at_line_start = True
 
     def show(self, sight: Sight) -> None:
-        self._say(state_line(sight))
+        run = sight.run
+        self._say(sight, state_line(sight))
         if sight.text:
             click.echo(sight.text, nl=False)
             self._at_line_start = sight.text.endswith("\n")
+        if run.progress is not None and sight.attempt == run.attempt:
+            self._say(sight, progress_text(run.progress))
         if sight.outcome is not None:
-            self._end_line()
-            self._say(ended_line(sight))
-        elif sight.run.progress is not None:
-            self._say(progress_text(sight.run.progress))
+            self._say(sight, ended_line(sight))
 
-    def _say(self, line: str | None) -> None:
-        if line is not None and line != self._said:
-            self._said = line
+    def _say(self, sight: Sight, line: str | None) -> None:
+        """Say it, once for each attempt."""
+        if line is not None and (sight.attempt, line) not in self._said:
+            self._said.add((sight.attempt, line))
             self._end_line()
             click.echo(line, err=True)
 

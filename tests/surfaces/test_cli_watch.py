@@ -1,7 +1,10 @@
 """Runs that are watched: output and progress as they come, from a process that is not the run's instance."""
 
+import contextlib
 import json
 import os
+import pty
+import re
 import secrets
 import subprocess
 import sys
@@ -90,11 +93,10 @@ def test_a_triggered_run_is_shown_as_it_comes_to_its_end(cronexec: CommandLine, 
     code, out, err = watching.end()
 
     assert (code, out) == (1, "done\n")
-    lines = err.splitlines()
-    assert lines[-1].startswith("show#k: failed after ")
-    assert "exit code 3" in lines[-1]
-    assert "show#k: running on holder" in lines
-    assert "2/5 matches" in lines
+    *before, last = err.splitlines()
+    assert last.startswith("show#k: failed after ")
+    assert "exit code 3" in last
+    assert before[-2:] == ["show#k: running on holder", "2/5 matches"]
 
 
 def test_a_run_that_succeeds_ends_the_watch_with_0_and_one_document(cronexec: CommandLine) -> None:
@@ -183,6 +185,32 @@ def test_what_is_wrong_with_a_watch_is_said(cronexec: CommandLine) -> None:
     cronexec("job", "trigger", "wrong", "--key", "k", "--wait")
     too_many = cronexec("run", "logs", "wrong#k", "--attempt", "2")
     assert too_many.err == "Error: wrong#k has made 1 attempt so far\n"
+
+
+def test_in_a_terminal_the_output_stands_above_a_bar(cronexec: CommandLine) -> None:
+    half = 'echo 1 2 "half way" > "$CRONEXEC_PROGRESS"; sleep 1.5'
+    put(cronexec, "bar", f"echo '[bold]one'; {half}; printf 'no line end'; exit 3")
+    terminal, end = pty.openpty()
+    with os.fdopen(terminal, "rb", buffering=0) as screen:
+        watching = subprocess.Popen(
+            [*PROGRAM, "job", "trigger", "bar", "--wait", "--key", "k"],
+            env={**os.environ, **cronexec.environment, "TERM": "xterm", "COLUMNS": "100"},
+            stdin=end,
+            stdout=end,
+            stderr=end,
+        )
+        os.close(end)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
+            while part := screen.read(65536):
+                shown += part
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+
+    assert watching.wait(PATIENCE) == 1
+    assert "[bold]one\r\n" in text
+    assert "1/2 half way" in text
+    assert "no line end\r\n" in text
+    assert "bar#k: failed after" in text
 
 
 def test_progress_is_told_by_a_line_in_the_pipe_as_well(cronexec: CommandLine, gate: Path) -> None:
