@@ -23,6 +23,7 @@ from cronexec.domain.job import Job
 from cronexec.domain.job_state import MOST_BLACKOUTS, Blackout, Pause, SkippedOnce
 from cronexec.domain.ledger import CloseRange, Settle, pause_entry
 from cronexec.domain.replacement import cancel_reason
+from cronexec.domain.model import write_instant
 from cronexec.domain.run import Cause, Outcome, Run, RunState, slot_text
 from cronexec.domain.situation import Effects, Situation
 from cronexec.domain.wanted import next_run
@@ -54,10 +55,10 @@ def control(command: Control, situation: Situation) -> Effects:
 def _pause(command: PauseJob, situation: Situation) -> Effects:
     """Pause the job, or change how long and why it is paused; queued runs are cancelled."""
     old = situation.existing(command.name)
-    if command.until is not None and command.until <= situation.at:
-        raise RefusedError(ErrorCode.INVALID, f"{slot_text(command.until)} is past", "until")
     lasting = old.paused_at(situation.at)
     asked = _asked(command, lasting, situation.at)
+    if not asked.lasts_beyond(situation.at):
+        raise RefusedError(ErrorCode.INVALID, f"{write_instant(asked.until_at or situation.at)} is past", "until")
     if asked == lasting:
         return Effects(reply=job_reply(command, old, situation, changed=False))
     job = replace(old, revision=situation.revision + 1, updated_at=situation.at)
@@ -78,10 +79,14 @@ def _asked(command: PauseJob, lasting: Pause | None, at: datetime) -> Pause:
         lasting = Pause(since_at=at, issued_by=command.issued_by, range_id="")
     return replace(
         lasting,
-        until_at=command.until and command.until.replace(microsecond=0),
+        until_at=command.until and _whole_milliseconds(command.until),
         reason=command.reason or lasting.reason,
         owner=command.owner or lasting.owner,
     )
+
+
+def _whole_milliseconds(instant: datetime) -> datetime:
+    return instant - timedelta(microseconds=instant.microsecond % 1000)
 
 
 def with_pause(
@@ -264,5 +269,5 @@ def job_reply(
         "next": slot_text(following) if following else None,
     }
     if lasting is not None and lasting.until_at is not None:
-        result["paused_until"] = slot_text(lasting.until_at)
+        result["paused_until"] = write_instant(lasting.until_at)
     return ok_reply(command.id, result)
