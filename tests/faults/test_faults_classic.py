@@ -38,7 +38,7 @@ async def test_a_frozen_holders_baton_in_a_classic_queue_is_handed_over(stage_on
         woken_at = trial.healed(stage.thaw(member))
         await trial.sees("term.ended", by=member, epoch=trial.epoch)
         await stage.event("candidate.standing_by", since=woken_at, by=member)
-        assert trial.acted_as_former_holder(member, woken_at) == []
+        assert trial.acted_as_former_holder(member, woken_at, due_after=trial.began_at) == []
 
 
 async def test_a_baton_in_a_classic_queue_outlives_a_restart_of_the_broker(

@@ -142,12 +142,19 @@ class Trial:
         """Return the beginnings of terms since the fault."""
         return self.stage.events("term.began", since=self.began_at)
 
-    def acted_as_former_holder(self, member: Member, since: float) -> list[Work]:
-        """Return what a member began after `since` on behalf of the term before the fault."""
+    def acted_as_former_holder(self, member: Member, since: float, *, due_after: float = 0.0) -> list[Work]:
+        """Return what a member began after `since` on behalf of the term before the fault.
+
+        `due_after`: of slots after that alone. What was started before belongs to the instance, and may have
+        had to wait for its loop's or its thread's turn.
+        """
         return [
             work
             for work in self.stage.work()
-            if work.instance == member.name and work.epoch <= self.epoch and work.began_at > since
+            if work.instance == member.name
+            and work.epoch <= self.epoch
+            and work.began_at > since
+            and work.slot > due_after
         ]
 
     # --- what must hold ---
