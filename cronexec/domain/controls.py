@@ -22,8 +22,8 @@ from cronexec.domain.commands_job import BlackoutJob, PauseJob, ResumeJob, SkipS
 from cronexec.domain.job import Job
 from cronexec.domain.job_state import MOST_BLACKOUTS, Blackout, Pause, SkippedOnce
 from cronexec.domain.ledger import CloseRange, Settle, pause_entry
-from cronexec.domain.replacement import cancel_reason
 from cronexec.domain.model import write_instant
+from cronexec.domain.replacement import cancel_reason
 from cronexec.domain.run import Cause, Outcome, Run, RunState, slot_text
 from cronexec.domain.situation import Effects, Situation
 from cronexec.domain.wanted import next_run
@@ -58,7 +58,9 @@ def _pause(command: PauseJob, situation: Situation) -> Effects:
     lasting = old.paused_at(situation.at)
     asked = _asked(command, lasting, situation.at)
     if not asked.lasts_beyond(situation.at):
-        raise RefusedError(ErrorCode.INVALID, f"{write_instant(asked.until_at or situation.at)} is past", "until")
+        raise RefusedError(
+            ErrorCode.INVALID, f"{write_instant(asked.until_at or situation.at)} is past", "until"
+        )
     if asked == lasting:
         return Effects(reply=job_reply(command, old, situation, changed=False))
     job = replace(old, revision=situation.revision + 1, updated_at=situation.at)

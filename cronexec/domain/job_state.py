@@ -31,9 +31,9 @@ class Skip:
 class Pause:
     """That a job is paused, and why, where that was said.
 
-    `until_at`: up to which instant, included, slots are skipped; None: until somebody resumes the job. `owner`: who
-    answers for it. `range_id`: the range entry in the ledger, which covers the slots since; empty where
-    there are none.
+    `until_at`: up to which instant, included, slots are skipped; None: until somebody resumes the job.
+    `owner`: who answers for it. `range_id`: the range entry in the ledger, which covers the slots since;
+    empty where there are none.
     """
 
     since_at: datetime
