@@ -7,6 +7,7 @@ and every reply. The jobs of the database must be what the recorded commands mak
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from history import History
@@ -23,7 +24,14 @@ class _Job:
     document: Mapping[str, Any]
     version: int = 1
     is_paused: bool = False
+    paused_until: datetime | None = None
     is_deleted: bool = False
+
+    def at(self, instant: datetime) -> "_Job":
+        """Return it as it is at an instant: a pause may have ended meanwhile."""
+        if self.paused_until is None or self.paused_until > instant:
+            return self
+        return replace(self, is_paused=False, paused_until=None)
 
 
 class CommandQueue(MemoryQueue):
@@ -65,11 +73,14 @@ class Orders:
             self._check_order(command)
             self._apply(command)
         for job in batch.jobs:
-            expected = self._jobs.get(job.name)
+            model = self._jobs.get(job.name)
+            expected = model and model.at(batch.until)
+            paused = job.paused_at(batch.until)
             found = _Job(
                 document=job.document.to_document(),
                 version=job.version,
-                is_paused=job.paused is not None,
+                is_paused=paused is not None,
+                paused_until=paused.until_at if paused else None,
                 is_deleted=job.deleted_at is not None,
             )
             if found != expected:
@@ -111,9 +122,15 @@ class Orders:
         elif command.type.startswith("job.") and command.reply["ok"] and not is_there:
             self._history.violate("I6", f"{command.id} {command.type} was done to a job that is not there")
         elif command.type == "job.delete" and job is not None and is_there:
-            self._jobs[name] = replace(job, is_deleted=True, is_paused=False)
+            self._jobs[name] = replace(job, is_deleted=True, is_paused=False, paused_until=None)
         elif command.type in {"job.pause", "job.resume"} and job is not None and is_there:
-            self._jobs[name] = replace(job, is_paused=command.type == "job.pause")
+            if command.reply["ok"]:
+                until = command.reply["result"].get("paused_until")
+                self._jobs[name] = replace(
+                    job,
+                    is_paused=command.type == "job.pause",
+                    paused_until=datetime.fromisoformat(until) if until else None,
+                )
         elif command.type == "job.trigger" and command.reply["ok"]:
             self._check_trigger(command)
 

@@ -11,14 +11,14 @@ attempts began. What it finds is checked at once, against that account, never ag
 | I4 | at every ack of a baton, and in the end: there is one (`simulated_broker`, `settling`) |
 | I5 | at every begin of a target: its run is running here, and the lease is not over |
 | I6 | with every recorded command: in the queue's order, once; acked and answered only then (`orders`) |
-| I7 | with every skip and every end: a reason |
+| I7 | with every skip and every end: a reason; windows and slots skipped once are, and nothing else is, said so |
 | overlap | at every start: no more run than may; at every claim: no line is too long, or not replaced |
 | I8 | at every release and stop (`simulated_broker`, `settling`) |
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -31,8 +31,8 @@ from overlaps import wrong_line
 from cronexec.adapters.memory_hub import MemoryMessage
 from cronexec.adapters.memory_store import MemoryDatabase
 from cronexec.domain.follow_up import MOST_REPEATS
-from cronexec.domain.job import Abandoned, JobVersion
-from cronexec.domain.run import ALLOWED_MOVES, Cause, Executor, Run, RunState
+from cronexec.domain.job import Abandoned, Job, JobVersion
+from cronexec.domain.run import ALLOWED_MOVES, Cause, Executor, Run, RunState, SkipReason
 from cronexec.domain.term import Term, TermRecord
 from cronexec.ports import Batch
 
@@ -76,13 +76,15 @@ class Effect:
 class _Write:
     """A fenced write while it is under way.
 
-    `before`: the term document that it found. `still`: the jobs that were paused or deleted before.
+    `before`: the term document that it found. `still`: the jobs that were paused or deleted before. `jobs`: as
+    they were before.
     """
 
     term: Term
     batch: Batch
     before: TermRecord
     still: frozenset[str]
+    jobs: Mapping[str, Job]
     inserted: list[Run] = field(default_factory=list)
 
 
@@ -116,9 +118,13 @@ class Watcher:
         """Watch one fenced write being done; what raises has written nothing."""
         before = self.database.term
         assert before is not None
-        known = [self.database.jobs[job.name] for job in batch.jobs if job.name in self.database.jobs]
-        still = frozenset(job.name for job in known if job.paused is not None or job.deleted_at is not None)
-        self._write = write = _Write(term=term, batch=batch, before=before, still=still)
+        known = dict(self.database.jobs)
+        still = frozenset(
+            job.name
+            for job in known.values()
+            if job.paused_at(before.watermark) is not None or job.deleted_at is not None
+        )
+        self._write = write = _Write(term=term, batch=batch, before=before, still=still, jobs=known)
         try:
             yield
             self._written(write)
@@ -139,13 +145,15 @@ class Watcher:
         self._written_epoch = max(self._written_epoch, term.epoch)
         for entry in write.inserted:
             self._check_entry(entry, term)
+            self._check_exceptions(entry, write.jobs.get(entry.job))
             if entry.state is RunState.RUNNING:
                 self._started(entry)  # claimed and started in one write
             self._check_line(entry)
         self._check_slots(batch, before, after)
         self.orders.applied(batch)
         for job in batch.jobs:
-            if job.name not in write.still and (job.deleted_at is not None or job.paused is not None):
+            is_off = job.deleted_at is not None or job.paused_at(batch.until) is not None
+            if job.name not in write.still and is_off:
                 self._check_nothing_queued(job.name, write)
 
     def _tell(self, write: _Write) -> None:
@@ -183,6 +191,15 @@ class Watcher:
         unsettled = [run for run in known if run is not None and not run.is_settled]
         if version is not None and (wrong := wrong_line(version.document, entry, unsettled)) is not None:
             self._history.violate("overlap", wrong)
+
+    def _check_exceptions(self, entry: Run, job: Job | None) -> None:
+        """What was skipped by somebody's will is what the job said it would skip, and nothing else."""
+        if entry.cause is not Cause.SCHEDULE or job is None or job.version != entry.version:
+            return
+        why = job.controlled(entry.slot)
+        is_exception = entry.reason in {SkipReason.SKIP_NEXT, SkipReason.BLACKOUT}
+        if is_exception != (why is not None) and entry.reason != SkipReason.PAUSED:
+            self._history.violate("I7", f"{entry.id} is {entry.state} ({entry.reason}), and the job says {why}")
 
     def _check_slots(self, batch: Batch, before: TermRecord, after: TermRecord) -> None:
         """I1 for what the watermark has passed now."""
@@ -238,7 +255,7 @@ class Watcher:
 
     def run_removed(self, run: Run) -> None:
         self._removed.add(run.id)
-        if self._write is None or run.state is not RunState.SKIPPED or not run.open_ended:
+        if self._write is None or run.reason != SkipReason.PAUSED:
             self._history.violate("I1", f"{run.id} was removed from the ledger")
 
     def _moved(self, old: Run, new: Run) -> None:
@@ -296,13 +313,21 @@ class Watcher:
         job = self.database.jobs.get(run.job)
         if job is None or job.deleted_at is not None:
             self._history.violate("I6", f"{run.id} was started, though its job is deleted")
-        elif job.paused is not None and run.cause is Cause.SCHEDULE:
+        elif self._is_paused(job, run):
             self._history.violate("I6", f"{run.id} was started, though its job is paused")
         others = self._running[run.job]
         most = job.document.overlap.most_active if job is not None else None
         if most is not None and len(others) >= most:
             self._history.violate("overlap", f"{run.id} was started while {list(others)} ran")
         others[run.id] = run
+
+    def _is_paused(self, job: Job, run: Run) -> bool:
+        """Whether the run is for a slot of a pause that lasts, or from before it."""
+        assert self.database.term is not None
+        lasting = job.paused_at(self.database.term.watermark)
+        if lasting is None or run.cause is not Cause.SCHEDULE:
+            return False
+        return lasting.until_at is None or run.slot <= lasting.until_at
 
     def _ended(self, old: Run, new: Run) -> None:
         outcome = new.outcome
