@@ -3,7 +3,8 @@
 Derived from the unsettled runs of the ledger at the start of a term, kept up by the holder while it lasts,
 thrown away at its end. A run is *active* once it may start (it need not have started: its instance's places
 may be short, or its next attempt not due), and *waiting* while the overlap policy holds it back. Live slots
-wait before those of a catch-up; within each, the oldest slot is released first.
+wait before those of a catch-up, and these before backfills, which keep no slot of the schedule from its
+place; within each, the oldest slot is released first.
 
 How many may be active beside a run is said by the version of the job that it was claimed with: runs that were
 allowed to overlap all settle before one that waits under `queue`.
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 
 from cronexec.domain.job import Overlap
 from cronexec.domain.places import Places
-from cronexec.domain.run import Run
+from cronexec.domain.run import Cause, Run
 
 _Waiting = OrderedDict[str, tuple[Run, int | None]]  # with how many may be active at most
 
@@ -27,14 +28,25 @@ class _Line:
     active: dict[str, Run] = field(default_factory=dict)
     live: _Waiting = field(default_factory=OrderedDict)
     catch_up: _Waiting = field(default_factory=OrderedDict)
+    backfill: _Waiting = field(default_factory=OrderedDict)
+
+    @property
+    def waiting(self) -> tuple[_Waiting, ...]:
+        """Return the lines of those that wait, in their order."""
+        return self.live, self.catch_up, self.backfill
+
+    def line_of(self, run: Run) -> _Waiting:
+        if run.cause is Cause.BACKFILL:
+            return self.backfill
+        return self.catch_up if run.catch_up else self.live
 
     def has_place(self, most: int | None) -> bool:
         return most is None or len(self.active) < most
 
     def drop(self, run_id: str) -> None:
         self.active.pop(run_id, None)
-        self.live.pop(run_id, None)
-        self.catch_up.pop(run_id, None)
+        for waiting in self.waiting:
+            waiting.pop(run_id, None)
 
     def activate(self, run: Run) -> None:
         self.drop(run.id)
@@ -42,7 +54,7 @@ class _Line:
 
     def release(self) -> Iterator[Run]:
         """Make the first of those that wait active, as long as it has a place."""
-        while waiting := self.live or self.catch_up:
+        while waiting := self.live or self.catch_up or self.backfill:
             run_id = next(iter(waiting))
             run, most = waiting[run_id]
             if not self.has_place(most):
@@ -53,7 +65,7 @@ class _Line:
 
     def runs(self) -> Iterator[Run]:
         yield from self.active.values()
-        for waiting in (self.live, self.catch_up):
+        for waiting in self.waiting:
             for run, _ in waiting.values():
                 yield run
 
@@ -87,7 +99,7 @@ class Occupancy:
         if run.id in line.active or line.has_place(most):
             line.activate(run)
             return True
-        (line.catch_up if run.catch_up else line.live)[run.id] = run, most
+        line.line_of(run)[run.id] = run, most
         return False
 
     def occupy(self, run: Run) -> None:

@@ -168,6 +168,19 @@ def test_backfills_wait_one_after_the_other_behind_live_slots() -> None:
     assert occupancy.settle(ready[0]) == (live,)
 
 
+def test_backfills_wait_behind_catch_ups_and_take_no_place_from_them() -> None:
+    policies = job(misfire={"policy": "latest"}).document
+    occupancy = Occupancy()
+    running, *backfills = Namespace(job()).apply(backfill()).entries
+    for entry in (running, *backfills):
+        occupancy.enter(entry, policies.overlap)
+    assert occupancy.places("backup").take(policies, catch_up=True)
+    missed = queued(slot_run_id("backup", at("11:30")), slot=at("11:30"), catch_up=True)
+    assert not occupancy.enter(missed, policies.overlap)
+    assert occupancy.settle(running.id) == (missed,)
+    assert occupancy.settle(missed.id) == (backfills[0],)
+
+
 def test_a_backfill_asked_for_since_a_pause_is_wanted_and_one_from_before_is_not() -> None:
     [entry, *_] = Namespace(job()).apply(backfill()).entries
     paused = replace(job(), paused=Pause(since_at=NOW - MINUTE, issued_by="ann", range_id=""))
