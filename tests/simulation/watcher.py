@@ -11,7 +11,7 @@ attempts began. What it finds is checked at once, against that account, never ag
 | I4 | at every ack of a baton, and in the end: there is one (`simulated_broker`, `settling`) |
 | I5 | at every begin of a target: its run is running here, and the lease is not over |
 | I6 | with every recorded command: in the queue's order, once; acked and answered only then (`orders`) |
-| I7 | with every skip and every end: a reason; windows and slots skipped once are, and nothing else is, said so |
+| I7 | with every skip and every end: a reason; what a window skips, or somebody once, and no more, says so |
 | overlap | at every start: no more run than may; at every claim: no line is too long, or not replaced |
 | I8 | at every release and stop (`simulated_broker`, `settling`) |
 """
@@ -76,8 +76,8 @@ class Effect:
 class _Write:
     """A fenced write while it is under way.
 
-    `before`: the term document that it found. `still`: the jobs that were paused or deleted before. `jobs`: as
-    they were before.
+    `before`: the term document that it found. `still`: the jobs that were paused or deleted before.
+    `jobs`: as they were before.
     """
 
     term: Term
@@ -199,7 +199,9 @@ class Watcher:
         why = job.controlled(entry.slot)
         is_exception = entry.reason in {SkipReason.SKIP_NEXT, SkipReason.BLACKOUT}
         if is_exception != (why is not None) and entry.reason != SkipReason.PAUSED:
-            self._history.violate("I7", f"{entry.id} is {entry.state} ({entry.reason}), and the job says {why}")
+            self._history.violate(
+                "I7", f"{entry.id} is {entry.state} ({entry.reason}), and the job says {why}"
+            )
 
     def _check_slots(self, batch: Batch, before: TermRecord, after: TermRecord) -> None:
         """I1 for what the watermark has passed now."""
