@@ -9,13 +9,13 @@ from cronexec.supervisor.process import outlive_signals, tie_to_parent
 from cronexec.supervisor.supervisor import Supervisor
 
 
-def start_command(frame: Frame, fds: list[int]) -> "subprocess.Popen[bytes]":
+def start_command(frame: Frame, output: int) -> "subprocess.Popen[bytes]":
     """Start a shell with a session of its own, in a keeper."""
     return subprocess.Popen(  # noqa: S603  running commands is what it is for
         ["/bin/sh", "-c", frame["command"]],
         stdin=subprocess.DEVNULL,
-        stdout=fds[0],
-        stderr=fds[0],
+        stdout=output,
+        stderr=output,
         env=frame["env"],
         cwd=frame["cwd"],
         start_new_session=True,

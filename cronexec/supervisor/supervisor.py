@@ -17,7 +17,7 @@ LOOK_INTERVAL = 1.0  # seconds, for the instance's life
 MOST_FDS = 64
 READ_BYTES = 1 << 16
 
-Start = Callable[[Frame, list[int]], Any]
+Start = Callable[[Frame, int], Any]
 
 
 class Kept:
@@ -52,7 +52,7 @@ class Kept:
 class Supervisor:
     """The loop over the instance's socket, the keepers' and the ends of children.
 
-    `start` runs in a keeper, with the frame and the descriptors that came with it; it returns something with
+    `start` runs in a keeper, with the frame and the descriptor that came with it; it returns something with
     a `pid`, and raises OSError, ValueError or SubprocessError.
     """
 
@@ -122,15 +122,24 @@ class Supervisor:
             os.close(fd)
 
     def _become_keeper(self, frame: Frame, fd: int, link: socket.socket) -> None:
-        """Do a keeper's work, and exit. What is the supervisor's is closed: its end must be noticed."""
+        """Do a keeper's work, and exit. What is others' is closed first: its end must be noticed."""
         try:
             self._link.close()
             for kept in self._kept.values():
                 kept.link.close()
+            for other in self._fds:
+                os.close(other)
             become_subreaper()
-            Keeper(link).run(lambda: self._start(frame, [fd]))
+            Keeper(link).run(lambda: self._start_with(frame, fd))
         finally:
             os._exit(0)
+
+    def _start_with(self, frame: Frame, fd: int) -> Any:
+        """Start what the keeper keeps; only that holds its descriptor from then on."""
+        try:
+            return self._start(frame, fd)
+        finally:
+            os.close(fd)
 
     def _pass_on(self, kept: Kept) -> None:
         for frame in kept.receive():

@@ -136,8 +136,8 @@ class HandlerProcesses:
     ) -> Outcome:
         """Perform a call; as `ports.Target.execute`."""
         try:
-            worker = self._take(execution)
             pipe = OutputPipe(execution.output)
+            worker = self._take(execution, pipe)
         except OSError as error:
             return _failed(f"the handler's process could not be started: {error}")
         call = _call(name, reference, execution, asynchronous=asynchronous)
@@ -179,19 +179,26 @@ class HandlerProcesses:
             if not worker.process.gone.done():
                 execution.kept_until = worker.process.gone
 
-    def _take(self, execution: Execution) -> WorkerProcess:
-        """Return a worker that has nothing to do. Raises OSError when none can be started."""
+    def _take(self, execution: Execution, pipe: OutputPipe) -> WorkerProcess:
+        """Return a worker that has nothing to do. Raises OSError, and closes the pipe, when there is none."""
         while self._idle:
             worker = self._idle.pop()
             if worker.retiring is not None:
                 worker.retiring.cancel()
             if not worker.process.exited.done():
                 return worker
+        try:
+            return self._start(execution.target.kill_after.total_seconds())
+        except OSError:
+            os.close(pipe.writer)
+            pipe.close()
+            raise
+
+    def _start(self, kill_after: float) -> WorkerProcess:
         if self._supervisor is None or self._supervisor.lost:
             self._supervisor = SupervisorClient(_program())
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        kill_after = execution.target.kill_after.total_seconds()
         return WorkerProcess(ours, self._supervisor.start({}, theirs.detach(), kill_after=kill_after))
 
     def _keep(self, worker: WorkerProcess) -> None:

@@ -159,7 +159,7 @@ class Forked:
     pid: int
 
 
-def start_worker(_frame: Frame, fds: list[int]) -> Forked:
+def start_worker(_frame: Frame, link: int) -> Forked:
     """Fork a worker, in a keeper; it never returns from here."""
     tie = tie_to_parent()
     pid = os.fork()
@@ -171,10 +171,10 @@ def start_worker(_frame: Frame, fds: list[int]) -> Forked:
         signal.set_wakeup_fd(-1)
         for number in _DEFAULTS:
             signal.signal(number, signal.SIG_DFL)
-        os.closerange(_STDERR + 1, fds[0])
-        os.closerange(fds[0] + 1, fds[0] + 64)
+        os.closerange(_STDERR + 1, link)
+        os.closerange(link + 1, link + 64)
         with contextlib.suppress(SystemExit):
-            Worker(socket.socket(fileno=fds[0])).serve()
+            Worker(socket.socket(fileno=link)).serve()
         atexit._run_exitfuncs()  # noqa: SLF001  what the application registered: the interpreter's own is not reached
     finally:
         os._exit(0)

@@ -17,8 +17,9 @@ import isolated_handlers as here
 import pytest
 from structlog.testing import capture_logs
 from target_runs import Reports, execution_of, printed, wait_until
-from test_target_shell import alive
+from test_target_shell import alive, open_descriptors
 
+from cronexec.declared import Declarations
 from cronexec.domain.run import Outcome, RunState
 from cronexec.domain.targets import HandlerTarget as Document
 from cronexec.errors import SettingsError
@@ -291,6 +292,28 @@ async def test_what_no_import_can_find_is_refused_at_registration_and_before_a_s
     assert target.unavailable(Document(name="h")) is None
     assert (await target.execute(run_of("h"))).error == sentence
     await target.close()
+
+
+def test_a_job_that_is_declared_isolated_needs_a_function_that_can_be_imported() -> None:
+    declarations = Declarations()
+    declarations.job("report", every="1h", isolation="process", kill_after="3s")(here.report)
+    target = declarations.documents["report"].target
+    assert target == Document(name="report", isolation="process", kill_after=timedelta(seconds=3))
+    with pytest.raises(SettingsError, match="the handler local cannot run in a process of its own"):
+        declarations.job("local", every="1h", isolation="process")(lambda _: None)
+    assert "local" not in declarations.documents
+
+
+async def test_where_no_process_can_be_started_the_run_says_so(
+    target: HandlerTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = open_descriptors()
+    monkeypatch.setattr("cronexec.targets.handler_processes._program", lambda: ["/no/such/python"])
+    outcome = await executed(target, run_of("tell"))
+    assert outcome.state is RunState.FAILED
+    assert outcome.error is not None
+    assert outcome.error.startswith("the handler's process could not be started")
+    assert open_descriptors() == before
 
 
 async def test_a_name_that_means_something_else_by_now_is_refused() -> None:

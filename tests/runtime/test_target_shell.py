@@ -105,6 +105,7 @@ async def test_the_environment_has_the_jobs_variables_and_the_identity_and_nothi
     found = dict(line.split("=", 1) for line in printed(execution).splitlines())
     for added_by_the_shell in ("PWD", "OLDPWD", "SHLVL", "_"):
         found.pop(added_by_the_shell, None)
+    assert Path(found.pop("CRONEXEC_PROGRESS")).name.startswith("progress-")
     assert found == {
         "PATH": ENVIRON["PATH"],
         "HOME": "/nowhere",

@@ -18,6 +18,7 @@ from test_target_shell import INSTANCE, alive, pids_in, start_instance
 from cronexec.domain.run import Outcome, RunState
 from cronexec.domain.targets import ShellTarget as Document
 from cronexec.ports import Execution
+from cronexec.targets import output_pipe
 from cronexec.targets.secrets import Secrets
 from cronexec.targets.shell import ShellTarget
 
@@ -153,6 +154,15 @@ async def test_a_daemon_of_a_command_that_ended_well_lives_until_its_instance_st
     assert alive(daemon)
     await shell.close()
     assert not alive(daemon)
+
+
+async def test_only_those_who_print_hold_the_output(shell: ShellTarget) -> None:
+    await shell.execute(execution("true"))
+    commands = ["sleep 100 >/dev/null 2>&1 &", *["true"] * 5]
+    begun = time.monotonic()
+    outcomes = await asyncio.gather(*(shell.execute(execution(command)) for command in commands))
+    assert {outcome.state for outcome in outcomes} == {RunState.SUCCEEDED}
+    assert time.monotonic() - begun < output_pipe.DRAIN_TIMEOUT, "somebody waited for output of nobody"
 
 
 async def test_a_command_that_leaves_nothing_leaves_no_keeper(shell: ShellTarget) -> None:
