@@ -88,6 +88,19 @@ async def terminate(chaos: Chaos) -> None:
         await chaos.members.start(member.seat)
 
 
+async def drain(chaos: Chaos) -> None:
+    """Drain an instance by another one, as a deploy does, and stop it a moment later."""
+    member = chaos.victim()
+    async with chaos.disturbance("drain, SIGTERM", member.name):
+        for other in chaos.members.alive():
+            if other is not member:
+                other.order("drain", name=member.name)
+                break
+        await asyncio.sleep(chaos.seconds(1, 6))
+        await chaos.members.end(member)
+        await chaos.members.start(member.seat)
+
+
 async def freeze(chaos: Chaos) -> None:
     member = chaos.victim()
     async with chaos.disturbance("SIGSTOP", member.name):
@@ -241,6 +254,7 @@ async def release(chaos: Chaos) -> None:
 FAULTS: dict[str, tuple[Fault, int]] = {
     "kill": (kill, 5),
     "terminate": (terminate, 4),
+    "drain": (drain, 2),
     "freeze": (freeze, 4),
     "cut": (cut, 2),
     "hold": (hold, 3),
@@ -262,7 +276,7 @@ FAULTS: dict[str, tuple[Fault, int]] = {
     "release": (release, 2),
 }
 ON_REPLICA_SETS = {"step_down", "kill_primary"}
-ON_ONE_MEMBER = ("kill", "terminate", "freeze", "cut", "hold", "hold_one_way", "delay", "step_clock")
+ON_ONE_MEMBER = ("kill", "terminate", "drain", "freeze", "cut", "hold", "hold_one_way", "delay", "step_clock")
 
 
 async def disturb(chaos: Chaos, until: float, only: list[str]) -> None:

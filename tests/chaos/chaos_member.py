@@ -3,6 +3,7 @@
 ```
 {"do": "send", "id": "…", "command": {"type": "job.pause", …}}     answered {"id": "…", "reply": {…}},
                                                        or {"id": "…", "failed": "…", "confirmed": true}
+{"do": "drain", "name": "a2"}                          have that instance take nothing new
 ```
 
 CHAOS_EVIDENCE names the file for the evidence (`evidence`), CHAOS_DETOURS the proxies' ports (`detour`).
@@ -10,12 +11,14 @@ CHAOS_EVIDENCE names the file for the evidence (`evidence`), CHAOS_DETOURS the p
 
 import json
 import os
+from contextlib import suppress
 from typing import Any
 
 from evident_member import EvidentMember, prepare
 
 from cronexec.domain.command import command_from_fields, encode_command
 from cronexec.errors import CronexecError, NotYetAppliedError
+from cronexec.instances import Instances
 
 WAIT = 8.0  # seconds for a reply; the driver asks again
 
@@ -26,8 +29,18 @@ class Member(EvidentMember):
     def obey(self, do: str, **what: Any) -> None:
         if do == "send":
             self._cron._engine.submit(self._send(what["id"], what["command"]))
+        elif do == "drain":
+            self._cron._engine.submit(self._drain(what["name"]))
         else:
             super().obey(do, **what)
+
+    async def _drain(self, name: str) -> None:
+        """Tell another instance to take nothing new; where that fails it is only stopped."""
+        client, lost_after = self._cron._client, self._cron.settings.instance_lost_after
+        store, broker = client._store, client.commands._broker
+        instances = Instances(store, broker, issued_by=self._name, lost_after=lost_after)
+        with suppress(CronexecError):
+            await instances.drain(await instances.find(name))
 
     async def _send(self, command_id: str, fields: dict[str, Any]) -> None:
         command = command_from_fields({**fields, "id": command_id, "issued_by": self._name})
