@@ -15,7 +15,7 @@ Told = tuple[float, float | None, str]
 
 def parse_progress(line: str) -> Told:
     """Return done, total (None where it is not known) and message. Raises ValueError with a sentence."""
-    words = line.split(maxsplit=1)
+    words = line.strip().split(maxsplit=1)
     done = _number(words[0]) if words else None
     if done is None:
         raise ValueError(f"expected DONE [TOTAL] [MESSAGE] as in '2 5 matches', got {line[:80]!r}")
