@@ -149,7 +149,18 @@ def _decided_now(job: Job, situation: Situation) -> tuple[Run, ...]:
         return ()
     due = Due(job=job, first=job.from_at + SECOND, after=job.from_at)
     claiming = Claiming(epoch=situation.epoch, until=situation.at, judged_at=situation.at)
-    return tuple(claim(due, claiming, situation.occupancy))
+    return tuple(claim(due, claiming, _with_claimed(job, situation)))
+
+
+def _with_claimed(job: Job, situation: Situation) -> Occupancy:
+    """Return the job's line with what the same write claims already."""
+    occupancy = Occupancy()
+    for run in situation.unsettled(job.name):
+        if run.state is RunState.QUEUED:
+            occupancy.enter(run, job.document.overlap)
+        else:
+            occupancy.occupy(run)
+    return occupancy
 
 
 def _delete(command: DeleteJob, situation: Situation) -> Effects:

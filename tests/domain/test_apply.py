@@ -293,6 +293,14 @@ def test_a_put_of_an_instant_that_is_past_does_not_run_while_the_job_is_paused()
     assert list(covering([entry], version.document.schedule.slots(version.from_at, NOW))) == [1]
 
 
+def test_an_instant_that_is_past_finds_the_run_that_the_same_write_claims() -> None:
+    """And is skipped where that leaves it no place."""
+    slot = queued("backup@2026-03-02T12:00:00Z", claimed_at=NOW)
+    namespace = Namespace(job(overlap="skip"), claimed=[slot])
+    (entry,) = namespace.apply(put(instant("11:59:30"), overlap="skip")).entries
+    assert (entry.slot, entry.reason) == (at("11:59:30"), "overlap")
+
+
 def test_a_job_created_anew_after_it_was_deleted_while_paused_is_not_paused() -> None:
     namespace = Namespace(PAUSED)
     deleted = namespace.apply(DeleteJob(id="c", name="backup"))
