@@ -38,13 +38,11 @@ from cronexec.domain.controls import (
 )
 from cronexec.domain.job import Job, JobVersion
 from cronexec.domain.ledger import Claiming, claim
+from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.one_shot import is_over
 from cronexec.domain.plan import Due
 from cronexec.domain.replacement import replaced_by
-from cronexec.domain.run import (
-    Run,
-    slot_run_id,
-)
+from cronexec.domain.run import Run, RunState, slot_run_id
 from cronexec.domain.run_commands import cancel, resolve, retry
 from cronexec.domain.situation import Effects, Situation
 from cronexec.domain.triggers import backfill, trigger
