@@ -2,7 +2,8 @@
 
 Most jobs want every slot, however late (`overlap: allow`, a long grace), so that what is missing shows. Some
 have what makes slots skip: runs that last longer than their interval, with each of the overlap policies, and
-a grace of two seconds with each of the misfire policies. Some fail at first, and are retried.
+a grace of two seconds with each of the misfire policies. Some fail at first, and are retried. Some exclude
+slots, or start them with jitter.
 """
 
 import random
@@ -25,6 +26,11 @@ OVERLAPS: tuple[Any, ...] = (
     {"policy": "queue", "queue_limit": 3},
     {"policy": "allow", "max_running": 2},
 )
+SPECIAL: dict[int, Document] = {  # by the last digit of a job's number
+    5: {"jitter": "900ms"},
+    6: {"exclude": [{"cron": "*/3 * * * * *"}]},
+    7: {"exclude": [{"cron": "20-39 * * * * *"}]},
+}
 ZONES = ("UTC", "Europe/Amsterdam", "Asia/Kolkata", "America/St_Johns")
 SHELL = (
     'now=$(date +%s.%N); echo "ran $CRONEXEC_JOB $CRONEXEC_SLOT $CRONEXEC_ATTEMPT $CRONEXEC_EPOCH '
@@ -51,7 +57,8 @@ class JobMaker:
 
     def every_second(self, count: int) -> Iterator[Document]:
         for number in range(count):
-            schedule = {"every": "1s"} if number % 2 else {"cron": "* * * * * *"}
+            schedule: Document = {"every": "1s"} if number % 2 else {"cron": "* * * * * *"}
+            schedule |= SPECIAL.get(number % 10, {})
             if number % 10 == 9:
                 yield self._slow(f"second-{number}", schedule)
             else:

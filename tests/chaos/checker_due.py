@@ -1,7 +1,8 @@
 """Which slots a job document asks for, computed without cronexec: cron expressions by cronsim.
 
 Slots are whole seconds since 1970. Only what chaos runs use is understood: `cron` with a time zone, `every`
-with an anchor, `at`, and `start` and `end`, both included. Anything else is a ValueError.
+with an anchor, `at`, `start` and `end`, both included, and `exclude` with cron expressions of six fields.
+`jitter` changes no slot. Anything else is a ValueError.
 """
 
 import re
@@ -15,7 +16,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-KNOWN = {"cron", "timezone", "every", "anchor", "at", "start", "end"}
+KNOWN = {"cron", "timezone", "every", "anchor", "at", "start", "end", "exclude", "jitter"}
 
 
 def due(document: Mapping[str, Any], after: float, until: float) -> list[int]:
@@ -33,6 +34,20 @@ def due(document: Mapping[str, Any], after: float, until: float) -> list[int]:
     if "every" in schedule:
         return _every(length(schedule["every"]), int(instant(schedule.get("anchor", 0))), first, last)
     return _cron(schedule["cron"], schedule.get("timezone", "UTC"), first, last)
+
+
+def excluded(document: Mapping[str, Any], slot: int) -> bool:
+    """Whether the document's schedule has `slot` and does not want it run."""
+    schedule = document["schedule"]
+    zone = schedule.get("timezone", "UTC")
+    exclusions = map(_seconds, schedule.get("exclude", ()))
+    return any(slot in _cron_in_hour(each, zone, slot // 3600) for each in exclusions)
+
+
+def _seconds(exclusion: Mapping[str, str]) -> str:
+    if exclusion.keys() != {"cron"} or len(exclusion["cron"].split()) != 6:
+        raise ValueError(f"no exclusion that the checker knows: {exclusion}")
+    return exclusion["cron"]
 
 
 def _every(every: int, anchor: int, after: float, until: float) -> list[int]:

@@ -11,6 +11,7 @@ VIOLATIONS = {
     "doubled": "a slot is accounted for twice, or an attempt began twice",
     "unexpected": "an entry is for a slot that its version of the job does not have",
     "ran_while_paused": "a run for a slot of a pause, or begun in it",
+    "ran_while_excluded": "a run for a slot that its schedule excludes",
     "ran_while_deleted": "a run for a slot after the job's end, or begun then",
     "skipped_without_cause": "a skip whose reason does not hold",
     "cancelled_without_cause": "a run was cancelled, and nobody had asked",

@@ -1,7 +1,8 @@
 """Whether what did not run had a reason: skips, cancellations, failures, and what is not over.
 
 A misfire must be later than its grace, and unwanted by its policy: under `latest` a newer slot was decided
-with it, under `all` there were more than the limit. An overlap needs an earlier run of the job that was not
+with it, under `all` there were more than the limit. What is excluded must be so by the schedule, and what the
+schedule excludes must not have run. An overlap needs an earlier run of the job that was not
 over. A cancellation needs somebody who asked: for the run, or by deleting or pausing the job.
 """
 
@@ -9,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from checker_due import due, length
+from checker_due import due, excluded, length
 from checker_history import Entry, Former, Sent
 from checker_report import Report, Tolerances
 from checker_timeline import Timeline
@@ -38,12 +39,18 @@ class JobSkips:
     def check(self) -> None:
         for entry in self._entries:
             document = self._documents.get(entry.version)
-            if not entry.is_skip or document is None:
+            if document is None:
+                continue
+            if not entry.is_skip:
+                if entry.cause == "schedule" and excluded(document, entry.slot):
+                    self._report.find("ran_while_excluded", entry=entry.id)
                 continue
             if entry.reason == "misfire":
                 why = self._why_no_misfire(entry, document)
             elif entry.reason == "overlap":
                 why = self._why_no_overlap(entry, document)
+            elif entry.reason == "excluded":
+                why = self._why_not_excluded(entry, document)
             else:
                 why = "" if entry.reason == "paused" else "no known reason"
             if why:
@@ -70,8 +77,13 @@ class JobSkips:
         return [
             other
             for other in self._entries[first:]
-            if other.reason != "misfire" and other.slot <= (entry.claimed_at or 0.0)
+            if other.reason not in {"misfire", "excluded"} and other.slot <= (entry.claimed_at or 0.0)
         ]
+
+    def _why_not_excluded(self, entry: Entry, document: Document) -> str:
+        slots = due(document, entry.slot - 1, entry.slot if entry.until is None else entry.until)
+        wanted = [slot for slot in slots if not excluded(document, slot)]
+        return f"its schedule wants {len(wanted)} of its {len(slots)} slots" if wanted or not slots else ""
 
     def _why_no_overlap(self, entry: Entry, document: Document) -> str:
         if overlap_of(document) == "allow" and "max_running" not in document["overlap"]:

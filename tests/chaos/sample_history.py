@@ -10,13 +10,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from checker_due import due, length
+from checker_due import due, excluded, length
 from checker_history import Disturbance, Entry, History, Sent, Step
 from evidence import Work
 
 START = 1_800_000_000.0
 LASTS = 240.0
-EVERY = ({"every": "1s"}, {"every": "7s"}, {"cron": "* * * * * *"}, {"cron": "*/5 * * * * *"})
+EVERY = (
+    {"every": "1s"},
+    {"every": "7s"},
+    {"cron": "* * * * * *"},
+    {"cron": "*/5 * * * * *"},
+    {"every": "2s", "exclude": [{"cron": "*/4 * * * * *"}]},
+)
 POLICIES: tuple[dict[str, Any], ...] = (
     {"overlap": "allow", "misfire": {"grace": "1h"}},
     {"misfire": {"grace": "2s"}, "overlap": "allow"},
@@ -184,9 +190,11 @@ def _live(sample: Sample, life: Life, since: float, until: float, *, paused: boo
         return
     missed = [slot for slot in slots if sample.outage[0] <= slot <= sample.outage[1]]
     for slot in slots:
-        if slot not in missed:
+        if excluded(life.document, slot):
+            _skip(sample, life, slot, "excluded", at=sample.outage[1] if slot in missed else slot)
+        elif slot not in missed:
             _run(sample, life, slot, slot)
-    _catch_up(sample, life, missed)
+    _catch_up(sample, life, [slot for slot in missed if not excluded(life.document, slot)])
 
 
 def _catch_up(sample: Sample, life: Life, missed: list[int]) -> None:
@@ -200,7 +208,10 @@ def _catch_up(sample: Sample, life: Life, missed: list[int]) -> None:
     run = late[len(skipped) :]
     for slot in [*run, *live]:
         _run(sample, life, slot, now)
-    if skipped:
+    if "exclude" in life.document["schedule"]:  # what is excluded parts them
+        for slot in skipped:
+            _skip(sample, life, slot, "misfire", at=now)
+    elif skipped:
         until = skipped[-1] if len(skipped) > 1 else None
         _skip(sample, life, skipped[0], "misfire", at=now, until=until)
 

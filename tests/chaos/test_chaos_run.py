@@ -27,5 +27,6 @@ async def test_a_minute_of_faults_misses_doubles_and_loses_nothing(tmp_path: Pat
     assert {kind: count for kind, count in checked["violations"].items() if count} == {}, checked["first"]
     assert checked["due"] > 30 * 45
     assert checked["due"] == checked["run"] + sum(checked["skipped"].values())
+    assert checked["skipped"]["excluded"] > 30
     assert checked["commands"]["applied"] > 50
     assert sum(result["figures"]["faults"].values()) > 5

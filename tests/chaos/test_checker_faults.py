@@ -283,6 +283,18 @@ def an_abandoned_run_that_started_after_the_kill(sample: Sample) -> None:
     entry.state, entry.executor = "abandoned", sample.killed
 
 
+@plants("ran_while_excluded")
+def a_slot_that_ran_though_it_is_excluded(sample: Sample) -> None:
+    entry = some_skip(sample, "excluded")
+    entry.state, entry.reason = "succeeded", None
+
+
+@plants("skipped_without_cause")
+def a_slot_that_is_not_excluded(sample: Sample) -> None:
+    entry = some_run(sample)
+    entry.state, entry.reason = "skipped", "excluded"
+
+
 @plants("unsettled")
 def a_run_that_is_never_over(sample: Sample) -> None:
     entry = some_run(sample)

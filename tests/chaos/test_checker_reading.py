@@ -5,7 +5,7 @@ from typing import Any
 
 import evidence
 import pytest
-from checker_due import due, length
+from checker_due import due, excluded, length
 from checker_history import History, entry, read_log
 from checker_report import Tolerances
 from checker_timeline import timeline
@@ -60,8 +60,20 @@ def test_what_is_no_length_is_refused(text: str) -> None:
 
 
 def test_a_schedule_that_the_checker_does_not_know_is_refused() -> None:
-    with pytest.raises(ValueError, match="jitter"):
-        due({"schedule": {"every": "1s", "jitter": "1s"}}, 0, 10)
+    with pytest.raises(ValueError, match="dst"):
+        due({"schedule": {"cron": "0 3 * * *", "dst": {"gap": "skip"}}}, 0, 10)
+
+
+def test_jitter_changes_no_slot_and_what_is_excluded_is_due() -> None:
+    document = {"schedule": {"every": "1s", "jitter": "1s", "exclude": [{"cron": "*/4 * * * * *"}]}}
+    assert due(document, 0, 8) == list(range(1, 9))
+    assert [slot for slot in range(1, 9) if excluded(document, slot)] == [4, 8]
+
+
+@pytest.mark.parametrize("exclusion", [{"cron": "* * * * *"}, {"calendar": ["2026-12-24"]}])
+def test_an_exclusion_that_the_checker_does_not_know_is_refused(exclusion: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="no exclusion that the checker knows"):
+        excluded({"schedule": {"every": "1s", "exclude": [exclusion]}}, 4)
 
 
 def test_beginnings_and_ends_of_work_are_matched_and_killed_work_has_no_end() -> None:
