@@ -23,6 +23,7 @@ from cronexec.adapters.mongo_documents import (
     run_document,
     version_document,
 )
+from cronexec.adapters.mongo_job_changes import changed_job
 from cronexec.adapters.mongo_requeues import requeued_by_term
 from cronexec.domain.apply import FIRST_VERSION
 from cronexec.domain.job import Job, JobDocument
@@ -130,7 +131,7 @@ async def _write_jobs(
     new = (job_document(job, retention, canonical) for job in batch.jobs if job.name in created)
     await _insert_anew(jobs, session, new)
     changed = (job_document(job, retention, canonical) for job in batch.jobs if job.name not in created)
-    await _bulk(jobs, session, map(_replaced, changed))
+    await _bulk(jobs, session, map(changed_job, changed))
 
 
 class _Canonical:

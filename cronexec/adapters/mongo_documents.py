@@ -208,6 +208,7 @@ def job_document(
     fields: Document = {
         "_id": job.name,
         "document": canonical(job.document),
+        "ignorable": job.document.ignorable or None,
         "version": job.version,
         "revision": job.revision,
         "from_at": job.from_at,
@@ -225,7 +226,7 @@ def job_document(
 
 def job_from(fields: Mapping[str, Any]) -> Job:
     return Job(
-        document=JobDocument.parse(fields["document"]),
+        document=JobDocument.parse_stored(fields["document"], fields.get("ignorable", ())),
         version=fields["version"],
         revision=fields["revision"],
         from_at=fields["from_at"],
@@ -277,6 +278,7 @@ def version_document(
         "name": version.name,
         "version": version.version,
         "document": canonical(version.document),
+        "ignorable": version.document.ignorable or None,
         "from_at": version.from_at,
         "to_at": version.to_at,
         "issued_by": version.issued_by,
@@ -288,7 +290,7 @@ def version_from(fields: Mapping[str, Any]) -> JobVersion:
     return JobVersion(
         name=fields["name"],
         version=fields["version"],
-        document=JobDocument.parse(fields["document"]),
+        document=JobDocument.parse_stored(fields["document"], fields.get("ignorable", ())),
         from_at=fields["from_at"],
         to_at=fields.get("to_at"),
         issued_by=fields.get("issued_by"),
@@ -325,7 +327,10 @@ def instance_document(record: InstanceRecord) -> Document:
 def instance_from(fields: Mapping[str, Any]) -> InstanceRecord:
     """Return what is known of a record: a newer release may have written more."""
     known = {name: value for name, value in fields.items() if name in _INSTANCE_FIELDS}
+    lacks = fields.get("lacks")
     parsed = {
+        "lacks": None if lacks is None else tuple(lacks),
+        "declares": tuple(fields.get("declares", ())),
         "executor": Executor(**fields["executor"]),
         "handlers": tuple(fields["handlers"]),
         "events": tuple(EventCount(**each) for each in fields.get("events", ())),

@@ -22,6 +22,7 @@ from pymongo import ASCENDING
 from cronexec.adapters.mongo_collections import CODEC, Collections, Document
 from cronexec.adapters.mongo_documents import job_from, version_from, version_id
 from cronexec.adapters.mongo_errors import driver_errors
+from cronexec.adapters.mongo_job_changes import check_requirements
 from cronexec.domain.job import Job, JobVersion
 from cronexec.errors import FieldProblem, InvalidDocumentError
 from cronexec.log import get_logger
@@ -123,6 +124,7 @@ def _readable(found: RawBSONDocument, read: Callable[[Document], T]) -> T:
 
 def _job(fields: Document) -> Job:
     """Read a job, and check what later arithmetic relies on, which somebody may have edited."""
+    check_requirements(fields)
     job = job_from(fields)
     if job.name != fields["_id"]:
         raise InvalidDocumentError(

@@ -8,7 +8,7 @@ ignored.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Self
@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import (
     AfterValidator,
     Field,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     model_validator,
@@ -126,6 +127,7 @@ class JobDocument(DocumentModel):
             "run_on",
         }
     )
+    ignorable_fields: ClassVar[frozenset[str]] = frozenset({"expected"})  # of those that are new
     homes: ClassVar[Mapping[str, str]] = (
         dict.fromkeys((*SCHEDULE_FIELDS, "calendar"), "schedule")
         | dict.fromkeys(("grace", "limit", "policy", "window"), "misfire")
@@ -154,6 +156,8 @@ class JobDocument(DocumentModel):
     abandoned: Abandoned = Abandoned.FAIL
     delete_after: Annotated[Length, AfterValidator(_check_one_shot)] | None = None
 
+    _unknown: Mapping[str, Any] | None = PrivateAttr(default=None)
+
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> Self:
         """Validate `document`. Raises InvalidDocumentError with every wrong field of it."""
@@ -161,6 +165,29 @@ class JobDocument(DocumentModel):
             return cls.model_validate(document)
         except ValidationError as error:
             raise invalid_document(error, cls) from None
+
+    @classmethod
+    def parse_stored(cls, document: Mapping[str, Any], ignorable: Collection[str] = ()) -> Self:
+        """Validate a document that a release, perhaps a newer one, has stored.
+
+        `ignorable`: fields that it marked as having no say in whether, when and what is run. Those of them
+        that this release does not know stay in the document, unread. Raises as `parse`.
+        """
+        unknown = {name: document[name] for name in ignorable if name in document.keys() - cls.model_fields}
+        parsed = cls.parse({name: value for name, value in document.items() if name not in unknown})
+        if unknown:
+            parsed._unknown = unknown  # noqa: SLF001  it is its own
+        return parsed
+
+    @property
+    def unknown_fields(self) -> Collection[str]:
+        """The fields of a newer release, which are kept and have no effect here."""
+        return sorted(self._unknown or ())
+
+    @property
+    def ignorable(self) -> list[str]:
+        """Those of its fields without which a release that does not know them may carry the job out."""
+        return sorted((self.model_fields_set & self.ignorable_fields) | (self._unknown or {}).keys())
 
     @model_validator(mode="before")
     @classmethod
@@ -190,7 +217,7 @@ class JobDocument(DocumentModel):
             written["params"] = self.params_schema.without_defaults(self.params)
             if not written["params"]:
                 del written["params"]
-        return {**written, "target": self.target.to_document()}
+        return {**written, "target": self.target.to_document(), **(self._unknown or {})}
 
     def to_json(self) -> str:
         """Return the canonical document as text: equal exactly where two documents mean the same."""

@@ -40,7 +40,7 @@ class Abilities:
     async def told(self) -> Sequence[str] | None:
         """Return what the heartbeat says of it; None where that is not known yet, or too much."""
         lacking = await self.refresh()
-        return sorted(lacking) if self._table.is_known and len(lacking) <= MOST_TOLD else None
+        return tuple(sorted(lacking)) if self._table.is_known and len(lacking) <= MOST_TOLD else None
 
     async def _needs(self) -> set[str]:
         breather = Breather(self._monotonic)

@@ -11,7 +11,9 @@ watermark passes its slots without an entry, and `ledger verify` of a release th
 missing. **I1 is suspended for that job**, and visibly: `job.unreadable` is logged as an error when it is met
 and at every takeover, and `doctor` fails. Commands that name it are refused (`unreadable_job`): applied to a
 job that seems not to be there, a put would begin its history anew. It comes back with a release that reads
-it; whoever corrects its document by hand starts the instances again.
+it; whoever corrects its document by hand starts the instances again. A holder that cannot read a job yields
+to an instance that can (`runtime.yielder`). Fields that a newer release marked as ignorable are no reason not
+to carry a job out; they are kept, and `job.fields_unknown` is logged.
 """
 
 import asyncio
@@ -46,6 +48,7 @@ class JobTable:
         self.revision = -1
         self.changes = 0  # rises with every job that is put or left out
         self.is_known = False
+        self._told_unknown: dict[str, int] = {}
         self._tombstones: deque[tuple[datetime, str]] = deque()
         self._lock = asyncio.Lock()  # an observer's refresh may be under way when the term begins
 
@@ -100,10 +103,18 @@ class JobTable:
         """Take a job as it is now; its slots up to `after` are decided."""
         self.changes += 1
         self.unreadable.pop(job.name, None)
+        if job.document.unknown_fields:
+            self._tell_unknown(job)
         self.jobs[job.name] = job
         self.plan.put(job, after=after)
         if job.deleted_at is not None:
             self._tombstones.append((job.deleted_at, job.name))
+
+    def _tell_unknown(self, job: Job) -> None:
+        if self._told_unknown.get(job.name) != job.version:
+            self._told_unknown[job.name] = job.version
+            fields = list(job.document.unknown_fields)
+            (self._log or get_logger()).warning("job.fields_unknown", job=job.name, fields=fields)
 
     def forget(self, before: datetime) -> None:
         """Drop the tombstones of jobs that were deleted before then: the database has dropped them too."""

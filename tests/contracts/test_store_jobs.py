@@ -126,6 +126,9 @@ async def test_instances_are_listed_with_the_databases_time_until_they_leave(sto
         handlers=("b", "a"),
         versions={"croniter": "7.0.0", "tzdata": "2026.1"},
         clock_offset_ms=-1.5,
+        since_at=slot_at(-1),
+        lacks=("handler a", "shell"),
+        declares=("0123456789ab",),
         events=(EventCount(event="term.ended", count=2, last_at=slot_at(1)),),
     )
     before = await store.terms.ping()

@@ -60,7 +60,7 @@ async def test_who_can_run_nothing_more_gets_nothing(bench: Bench) -> None:
     await bench.put(document("new"), document("old"), document("other"))
     await pass_time(300)
     assert (anna.term, yields(anna), yields(bert), yields(cleo)) == (1, 0, 0, 0)
-    assert bench.database.instances[cleo.context.executor.id].lacks == ["handler old", "handler other"]
+    assert bench.database.instances[cleo.context.executor.id].lacks == ("handler old", "handler other")
 
 
 async def test_what_is_deleted_or_paused_is_needed_by_nobody(bench: Bench) -> None:
