@@ -75,7 +75,9 @@ class Schedule:
         """Return the schedule in one line, for people."""
         start = "" if self._start is None else f" from {to_text(self._start)}"
         end = "" if self._end is None else f" until {to_text(self._end)}"
-        return f"{self._recurrence.describe()}{start}{end}"
+        jitter = "" if self._jitter is None else f" jitter {format_duration(self._jitter)}"
+        exclusions = " with exclusions" if self.has_exclusions else ""
+        return f"{self._recurrence.describe()}{start}{end}{jitter}{exclusions}"
 
     def next_after(self, instant: datetime) -> datetime | None:
         """Return the first slot strictly after `instant` (aware), or None if there are no more."""

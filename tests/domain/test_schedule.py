@@ -41,6 +41,17 @@ CANONICAL = [
         {"every": "1m", "start": "2026-01-01T00:00:00Z", "end": "2026-02-01T00:00:00Z"},
         "every 1m from 2026-01-01T00:00:00Z until 2026-02-01T00:00:00Z",
     ),
+    (
+        {"cron": "H 3 * * *", "jitter": 90, "exclude": ["2026-12-24"], "dst": {"fold": "both", "gap": "run"}},
+        {
+            "cron": "H 3 * * *",
+            "timezone": "UTC",
+            "dst": {"fold": "both"},
+            "exclude": ["2026-12-24"],
+            "jitter": "1m30s",
+        },
+        "H 3 * * * UTC jitter 1m30s with exclusions",
+    ),
 ]
 
 

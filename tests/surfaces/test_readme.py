@@ -39,6 +39,14 @@ def test_the_job_documents_are_valid() -> None:
         JobDocument.parse(document)
 
 
+def test_the_schedule_in_full_is_valid() -> None:
+    [block] = re.findall(r"```yaml\n(name: .*?)```", section("Run control"), re.DOTALL)
+    documents, problems = read_documents(block, source="README")
+
+    assert problems == []
+    assert set(JobDocument.parse(documents[0]).to_document()["schedule"]) >= {"cron", "jitter", "exclude"}
+
+
 def test_the_verbs_are_those_of_the_command_line() -> None:
     rows = re.findall(r"^\| `cronexec (\w+)` \| `([a-z -]+)` \|$", section("The command line"), re.MULTILINE)
 
