@@ -74,9 +74,9 @@ class _Embedded:
         """Declare a job that calls the decorated function, async or not, with a `Run`.
 
         The schedule is `cron` (with `timezone`, default UTC), `every` ("15m", or seconds) or `at`; `fields`
-        are those of the job document (`timeout="10m"`, `overlap="skip"`, `params={…}` …). The job is put
-        when the instance starts, if it differs from what is there. Raises InvalidDocumentError with every
-        wrong field.
+        are those of the job document (`timeout="10m"`, `overlap="skip"`, `params={…}` …), of its schedule
+        (`jitter="5m"`, `dst={…}` …) and of its target (`isolation="process"`). The job is put when the
+        instance starts, if it differs from what is there. Raises InvalidDocumentError with every wrong field.
 
         ```python
         @cron.job("close-league", cron="0 3 * * *", timezone="Europe/Amsterdam", timeout="10m")

@@ -59,7 +59,8 @@ class Declarations:
     ) -> Callable[[Function], Function]:
         """Declare a job whose target is the decorated function; `fields` are those of the job document.
 
-        `isolation="process"` and `kill_after` are the target's.
+        `jitter`, `exclude`, `dst`, `start`, `end` and `anchor` are the schedule's, `isolation="process"` and
+        `kill_after` the target's.
 
         Raises InvalidDocumentError with every wrong field, SettingsError for a name that is declared twice.
         """
@@ -67,10 +68,10 @@ class Declarations:
             raise SettingsError(
                 f"the job {name} is declared twice in this application: give one of them another name"
             )
-        schedule = {"cron": cron, "every": every, "at": at, "timezone": timezone}
+        schedule: dict[str, Any] = {"cron": cron, "every": every, "at": at, "timezone": timezone}
+        schedule |= _taken_out(fields, "jitter", "exclude", "dst", "start", "end", "anchor")
         given = {key: value for key, value in schedule.items() if value is not None}
-        of_target = {key: fields.pop(key) for key in ("isolation", "kill_after") if key in fields}
-        target = {"type": "handler", "name": name} | of_target
+        target = {"type": "handler", "name": name} | _taken_out(fields, "isolation", "kill_after")
         document = JobDocument.parse({"name": name, "schedule": given, "target": target, **fields})
 
         isolated = isinstance(document.target, HandlerTarget) and document.target.isolation is not None
@@ -101,3 +102,7 @@ class Declarations:
         while True:
             await putting.put_until_answered(dict(self.documents))
             await more.wait(LOOK_AGAIN_AFTER if putting.has_waiting else None)
+
+
+def _taken_out(fields: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: fields.pop(name) for name in names if name in fields}

@@ -91,6 +91,17 @@ async def test_a_refused_declaration_is_logged_once_and_an_unsent_one_tried_agai
     ]
 
 
+def test_a_declaration_takes_the_fields_of_its_schedule_and_its_target() -> None:
+    declarations = Declarations()
+    of_schedule = {"jitter": "5m", "start": "2026-12-01T00:00:00Z", "dst": {"gap": "skip"}}
+    declarations.job("tidy", cron="H 3 * * *", overlap="replace", timeout="1m", **of_schedule)(lambda _: None)
+    target = {"type": "handler", "name": "tidy"}
+    expected = {"name": "tidy", "schedule": {"cron": "H 3 * * *", **of_schedule}, "target": target}
+    assert declarations.documents["tidy"] == JobDocument.parse(
+        expected | {"overlap": "replace", "timeout": "1m"}
+    )
+
+
 def test_a_wrong_declaration_is_refused_where_it_stands_with_every_problem(
     embed: Embed,
 ) -> None:
