@@ -16,7 +16,9 @@ def wrong_line(document: JobDocument, entry: Run, unsettled: Sequence[Run]) -> s
         return None
     overlap = document.overlap
     if overlap.policy is OverlapPolicy.REPLACE:
-        left = [run.id for run in unsettled if run.id != entry.id and run.cancel_requested_by is None]
+        with_it = (run.id for run in unsettled if run.catch_up and run.claimed_at == entry.claimed_at)
+        asked = {entry.id, *with_it, *(run.id for run in unsettled if run.cancel_requested_by is not None)}
+        left = [run.id for run in unsettled if run.id not in asked]
         return f"{entry.id} replaces, and nobody asked {left} to end" if left else None
     if overlap.most_active is None or entry.cause is not Cause.SCHEDULE:
         return None
