@@ -34,6 +34,11 @@ class Sight:
     text: str = ""
     outcome: Outcome | None = None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more comes of that attempt."""
+        return self.outcome is not None or self.attempt < self.run.attempt or self.run.state.is_final
+
 
 async def watch(store: Store, run_id: str, *, interval: float = INTERVAL) -> AsyncIterator[Sight]:
     """Iterate over what is new of a run until it is settled. Ends at once where there is no such run."""

@@ -124,7 +124,8 @@ def logs(ctx: click.Context, run_id: str, attempt: int | None, follow: bool, as_
     elif output is not None and output.text:
         click.echo(output.text, nl=not output.text.endswith("\n"))
     elif not found.state.is_final:
-        click.echo(f"{run_id} is {found.state.value}: it has written nothing yet", err=True)
+        former = f"; --attempt {number - 1} prints the one before" if number > 1 else ""
+        click.echo(f"{run_id} is {found.state.value}: it has written nothing yet{former}", err=True)
     else:
         click.echo(f"{found.id} {_why_silent(found)}", err=True)
 

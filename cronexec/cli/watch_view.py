@@ -63,7 +63,7 @@ class PlainView(ExitStack):
             self._at_line_start = sight.text.endswith("\n")
         if run.progress is not None and sight.attempt == run.attempt:
             self._say(sight, progress_text(run.progress))
-        if sight.outcome is not None:
+        if sight.is_over:
             self._say(sight, ended_line(sight))
 
     def _say(self, sight: Sight, line: str | None) -> None:
@@ -106,9 +106,10 @@ class TerminalView(ExitStack):
 
     def show(self, sight: Sight) -> None:
         self._write(sight.text)
-        if sight.outcome is not None:
+        if sight.is_over:
             self._write("\n" if self._line else "")
-            self._bars.console.print(ended_line(sight), style=_style(sight.outcome), markup=False)
+            state = sight.outcome.state if sight.outcome else sight.run.state
+            self._bars.console.print(ended_line(sight), style=STYLES.get(state.value, ""), markup=False)
             return
         run, progress = sight.run, sight.run.progress
         fields: dict[str, Any] = {
@@ -150,7 +151,7 @@ async def show_run(session: Session, run_id: str, view: View, timeout: timedelta
 def state_line(sight: Sight) -> str | None:
     """Say where the run is, while this is its present attempt."""
     run = sight.run
-    return f"{run.id}: {state_text(run)}" if sight.outcome is None and not run.state.is_final else None
+    return None if sight.is_over or run.state.is_final else f"{run.id}: {state_text(run)}"
 
 
 def state_text(run: Run) -> str:
@@ -166,7 +167,7 @@ def ended_line(sight: Sight) -> str:
     """Say how an attempt ended."""
     run, outcome = sight.run, sight.outcome
     if outcome is None:
-        return f"{run.id}: {run.state.value}"
+        return f"{run.id}: {run.state.value}{f': {run.reason}' if run.reason else ''}"
     attempt = f" (attempt {sight.attempt})" if run.attempt > 1 else ""
     length = seconds(run.duration_s) if sight.attempt == run.attempt else None
     after = f" after {length}" if length else ""
@@ -177,7 +178,8 @@ def _details(run: Run, outcome: Outcome) -> str:
     error, code = outcome.error or "", outcome.exit_code
     exited = f"exit code {code}" if code is not None and "exit code" not in error else ""
     reason = outcome.reason or (reason_of(run) if run.outcome is outcome else None)
-    parts = (exited, error, reason)
+    open_still = "a person has to retry or resolve it" if run.undecided else ""
+    parts = (exited, error, reason, open_still)
     told = ", ".join(part for part in parts if part)
     return f": {told}" if told else ""
 
@@ -186,7 +188,3 @@ def progress_text(progress: Progress) -> str:
     """Return how far a run is."""
     done = f"{progress.done:g}" if progress.total is None else f"{progress.done:g}/{progress.total:g}"
     return f"{done} {progress.message}".rstrip()
-
-
-def _style(outcome: Outcome) -> str:
-    return STYLES.get(outcome.state.value, "")

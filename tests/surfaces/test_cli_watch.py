@@ -187,6 +187,20 @@ def test_what_is_wrong_with_a_watch_is_said(cronexec: CommandLine) -> None:
     assert too_many.err == "Error: wrong#k has made 1 attempt so far\n"
 
 
+def test_a_watch_of_what_is_over_without_having_run_says_so(cronexec: CommandLine, gate: Path) -> None:
+    put(cronexec, "never", until_there(gate))
+    cronexec("job", "trigger", "never", "--key", "k")
+    cronexec("job", "trigger", "never", "--key", "behind")
+    waiting = cronexec("run", "logs", "never#behind")
+    assert waiting.err == "never#behind is queued: it has written nothing yet\n"
+    cronexec("run", "cancel", "never#behind")
+
+    watched = cronexec("run", "watch", "never#behind")
+
+    assert (watched.code, watched.out) == (1, "")
+    assert watched.err.startswith("never#behind: cancelled")
+
+
 def test_in_a_terminal_the_output_stands_above_a_bar(cronexec: CommandLine) -> None:
     half = 'echo 1 2 "half way" > "$CRONEXEC_PROGRESS"; sleep 1.5'
     put(cronexec, "bar", f"echo '[bold]one'; {half}; printf 'no line end'; exit 3")
