@@ -1,8 +1,8 @@
 """The HTTP server that takes callbacks, on the engine's loop.
 
 It answers POST and nothing else, looks at the token before it reads a body, and reads none above 64 KiB.
-Where the port cannot be had, the log says so, webhooks that wait for callbacks wait themselves, and it tries
-again. TLS is the business of what stands before it.
+Where the port cannot be had, the log says so, webhooks that wait for callbacks fail, and it tries again. TLS
+is the business of what stands before it.
 """
 
 import asyncio
@@ -44,12 +44,12 @@ class CallbackServer:
                 try:
                     await web.TCPSite(runner, self._host, self._port).start()
                 except OSError as error:
-                    self._callbacks.problem = f"it cannot listen for callbacks: {error}"
+                    self._callbacks.problem = f"the instance cannot listen for callbacks: {error}"
                     self._log.error("callbacks.not_listening", why=str(error))
                     await asyncio.sleep(RETRY_INTERVAL)
                 else:
                     break
-            self._callbacks.problem = None
+            self._callbacks.listen()
             self._log.info("callbacks.listening", port=self._port)
             await asyncio.Event().wait()
         finally:

@@ -8,6 +8,7 @@ any other. What a wrong token gets does not tell it from a run that never was. A
 """
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
 from collections import OrderedDict
@@ -26,6 +27,7 @@ ACCEPTED = 202
 URL_HEADER = "X-Cronexec-Callback"
 TOKEN_HEADER = "X-Cronexec-Callback-Token"  # noqa: S105  a header's name
 MOST_REMEMBERED = 1000  # attempts that are over
+LISTEN_TIMEOUT = 5.0  # seconds from the start of an instance in which it should listen
 
 NOT_CONFIGURED = (
     "the target waits for a callback, and this instance takes none: set CRONEXEC_CALLBACK_URL and "
@@ -79,7 +81,7 @@ class Callback:
 
 
 class Callbacks:
-    """The callbacks of an instance. `url`: where it can be reached, without a slash at the end.
+    """The callbacks of an instance. `url`: where it can be reached.
 
     `problem`: why nobody can call at present, None where it listens.
     """
@@ -89,7 +91,20 @@ class Callbacks:
         self._prefix = urlsplit(self._url).path
         self._open: dict[str, Callback] = {}
         self._over: OrderedDict[str, str] = OrderedDict()  # hash of the token to the run's id
-        self.problem: str | None = "it does not listen for callbacks yet"
+        self.problem: str | None = "the instance does not listen for callbacks yet"
+        self._listening = asyncio.Event()
+
+    def listen(self) -> None:
+        """Take note that it listens now."""
+        self.problem = None
+        self._listening.set()
+
+    async def wait_listening(self) -> str | None:
+        """Wait a little for it to listen; returns why it does not."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LISTEN_TIMEOUT):
+                await self._listening.wait()
+        return self.problem
 
     def open(self, run: Run, rendering: Rendering) -> Callback:
         """Return the callback of an attempt, to be used as a context; its token shows in no output."""

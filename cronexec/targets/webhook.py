@@ -85,16 +85,16 @@ class WebhookTarget:
         self._session: aiohttp.ClientSession | None = None
 
     def unavailable(self, target: Any) -> str | None:
-        if target.wait != "callback":
-            return None
-        return NOT_CONFIGURED if self._callbacks is None else self._callbacks.problem
+        return NOT_CONFIGURED if target.wait == "callback" and self._callbacks is None else None
 
     async def execute(self, execution: Execution) -> Outcome:
         rendering = Rendering(execution, self._secrets)
-        if why := self.unavailable(execution.target):
-            return rendering.failed(why)
-        if execution.target.wait != "callback" or self._callbacks is None:
+        if execution.target.wait != "callback":
             return await self._request(execution, rendering)
+        if self._callbacks is None:
+            return rendering.failed(NOT_CONFIGURED)
+        if why := await self._callbacks.wait_listening():
+            return rendering.failed(why)
         with self._callbacks.open(execution.run, rendering) as callback:
             return await self._request(execution, rendering, callback)
 

@@ -264,5 +264,11 @@ async def test_a_port_that_is_taken_is_tried_again(monkeypatch: pytest.MonkeyPat
         server = CallbackServer(callbacks, f"127.0.0.1:{port}", get_logger())
         server.start()
         await wait_until(lambda: "cannot listen" in str(callbacks.problem), lambda: callbacks.problem)
+        monkeypatch.setattr("cronexec.targets.callbacks.LISTEN_TIMEOUT", 0.05)
+        target = WebhookTarget(secrets=Secrets({}), clock=ManualClock(SLOT), callbacks=callbacks)
+        document = Document.model_validate({"url": "http://127.0.0.1:1/", "wait": "callback"})
+        assert target.unavailable(document) is None
+        outcome = await target.execute(execution_of(document))
+        assert "cannot listen for callbacks" in str(outcome.error)
     await wait_until(lambda: callbacks.problem is None, lambda: callbacks.problem)
     await server.close()
