@@ -14,6 +14,7 @@ from cronexec.doctor.database import judge_clock, judge_database
 from cronexec.doctor.events import judge_events
 from cronexec.doctor.finding import Finding, Level, fail, ok, warn
 from cronexec.doctor.jobs import call_roll, judge_instances, judge_jobs, judge_lost, judge_unreadable
+from cronexec.doctor.releases import judge_releases
 from cronexec.doctor.term import judge_term
 from cronexec.domain.term import TermRecord
 from cronexec.errors import CronexecError, UnreachableError
@@ -93,6 +94,7 @@ async def _ask_namespace(settings: Settings, connection: Connection) -> AsyncIte
         *judge_events(roll.alive, now=now),
         *judge_unreadable(unreadable),
         *judge_jobs(jobs, roll.alive, holder_id=holder_id),
+        *judge_releases(jobs, roll.alive),
     ):
         yield finding
     if isinstance(term, TermRecord):
