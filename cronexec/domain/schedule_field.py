@@ -79,20 +79,13 @@ _EXCLUSION_SCHEMA: dict[str, Any] = {
         {"type": "string", "examples": ["2026-12-24", "2026-12-24/2027-01-02"]},
         {
             "type": "object",
-            "properties": {"from": {"type": "string"}, "to": {"type": "string"}},
-            "required": ["from", "to"],
-            "additionalProperties": False,
-        },
-        {
-            "type": "object",
-            "properties": {"cron": {"type": "string", "examples": ["* * 24-26 12 *"]}},
-            "required": ["cron"],
-            "additionalProperties": False,
-        },
-        {
-            "type": "object",
-            "properties": {"calendar": {"type": "array", "items": {"type": "string"}, "minItems": 1}},
-            "required": ["calendar"],
+            "properties": {
+                "from": {"type": "string"},
+                "to": {"type": "string"},
+                "cron": {"type": "string", "examples": ["* * 24-26 12 *"]},
+                "calendar": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            },
+            "minProperties": 1,
             "additionalProperties": False,
         },
     ]
