@@ -508,6 +508,25 @@ def test_the_schema_accepts_what_the_parser_accepts(written: dict[str, Any]) -> 
     assert list(SCHEMA.iter_errors(job.to_document())) == []
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"exclude": ["2026-12-24", "2026-12-24/2027-01-02", {"cron": "* * * * sun", "from": None}]},
+        {"exclude": [{"from": "2026-12-24", "to": "2026-12-26"}, {"calendar": ["2026-12-25"]}]},
+        {"exclude": None, "jitter": None, "dst": None},
+        {"exclude": [], "jitter": 90, "dst": {}},
+        {"jitter": "1m30s", "dst": {"gap": "skip", "fold": None}},
+    ],
+)
+def test_the_schema_accepts_schedules_in_full(fields: dict[str, Any]) -> None:
+    written = document(schedule={"cron": "H 3 * * *", **fields})
+    canonical = JobDocument.parse(written).to_document()
+    assert list(SCHEMA.iter_errors(written)) == []
+    assert list(SCHEMA.iter_errors(canonical)) == []
+    for wrong in ({"exclude": "2026-12-24"}, {"exclude": [{}]}, {"dst": {"gap": "no"}}, {"jitter": []}):
+        assert not SCHEMA.is_valid(document(schedule={"cron": "H 3 * * *", **wrong}))
+
+
 def test_the_schema_is_one_and_refuses_what_it_can_judge() -> None:
     Draft202012Validator.check_schema(job_schema())
     for wrong in (
