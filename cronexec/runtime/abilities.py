@@ -18,7 +18,10 @@ MOST_TOLD = 100  # of what is lacking; who lacks more is nobody to yield to
 
 
 class Abilities:
-    """Computed when jobs or handlers have changed, and kept. `lacking`: since when, in monotonic seconds."""
+    """Computed at a heartbeat, if jobs or handlers have changed, and kept.
+
+    `lacking`: since when, in monotonic seconds.
+    """
 
     def __init__(self, table: JobTable, targets: Targets, monotonic: Callable[[], float]) -> None:
         self._table = table

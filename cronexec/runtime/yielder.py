@@ -46,7 +46,7 @@ class Yielder:
     async def watch(self, guard: TermGuard) -> None:
         """End the term as soon as somebody should hold in this one's place."""
         while True:
-            lacking = await self._abilities.refresh()
+            lacking = self._abilities.lacking  # as of the last heartbeat
             if lacking and self._may_yield() and (better := self._better()):
                 self._context.log.warning(
                     "baton.yielded", lacking=sorted(lacking)[:10], to=[each.executor.name for each in better]
