@@ -2,8 +2,8 @@
 
 A point is a place in the code that only a holder reaches. It is *armed* with what is to happen the first time
 that it is reached (or the n-th): the process freezes itself (SIGSTOP), kills itself (SIGKILL), waits until it
-is told to go on, or loses the answer of the commit that it is about to send. What happens is logged as
-`fault.reached`, just before.
+is told to go on, loses the answer of the commit that it is about to send, or decides nothing any more in this
+term, though it says that it lives. What happens is logged as `fault.reached`, just before.
 
 Imported by the member's process only: it puts itself around the methods of the runtime and of the adapters.
 """
@@ -20,10 +20,12 @@ from pymongo.asynchronous.pool import AsyncConnection
 
 from cronexec.adapters import mongo_fence
 from cronexec.log import get_logger
+from cronexec.ports import Batch
 from cronexec.runtime.baton import BatonKeeper
 from cronexec.runtime.committer import Committer
 from cronexec.runtime.dispatcher import Dispatcher
 from cronexec.runtime.inbox import Inbox
+from cronexec.runtime.scheduler import Scheduler
 
 BEFORE_CLAIM = "before_claim"
 IN_TRANSACTION = "in_transaction"
@@ -31,8 +33,10 @@ BEFORE_START = "before_start"
 IN_RENEWAL = "in_renewal"
 COMMAND_ARRIVES = "command_arrives"
 COMMANDS_COMMITTED = "commands_committed"
+DECIDES = "decides"
 
-FREEZE, KILL, WAIT, LOSE_ANSWER = "freeze", "kill", "wait", "lose_answer"
+FREEZE, KILL, WAIT, LOSE_ANSWER, NOTHING = "freeze", "kill", "wait", "lose_answer", "nothing"
+IDLE_INTERVAL = 0.5  # seconds
 SIGNALS = {FREEZE: signal.SIGSTOP, KILL: signal.SIGKILL}
 
 _loses_answer: ContextVar[bool] = ContextVar("loses_answer", default=False)
@@ -44,6 +48,7 @@ class Points:
     def __init__(self) -> None:
         self._armed: dict[str, tuple[str, int]] = {}
         self._waiting: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        self._idle_epoch: int | None = None
 
     def arm(self, point: str, then: str, times: int = 1) -> None:
         self._armed[point] = (then, times)
@@ -85,6 +90,7 @@ class Points:
         self._before(Inbox, "answer", COMMANDS_COMMITTED, bool)
         self._in_renewal()
         self._in_commit()
+        self._in_decisions()
         _lose_answers()
 
     def _before(self, owner: type, method: str, point: str, applies: Callable[[Any], bool]) -> None:
@@ -121,6 +127,22 @@ class Points:
             await original(write)
 
         mongo_fence._Write._commit = commit  # type: ignore[method-assign]
+
+    def _in_decisions(self) -> None:
+        """The holder writes nothing, twice a second, instead of what is due."""
+        original = Scheduler.tick
+
+        @wraps(original)
+        async def tick(scheduler: Scheduler) -> None:
+            term = scheduler._committer.term
+            if self.reach(DECIDES) == NOTHING:
+                self._idle_epoch = term.epoch
+            if self._idle_epoch != term.epoch:
+                return await original(scheduler)
+            await scheduler._committer.commit(Batch(until=term.watermark, revision=term.revision))
+            return await asyncio.sleep(IDLE_INTERVAL)
+
+        Scheduler.tick = tick  # type: ignore[method-assign]
 
 
 def _lose_answers() -> None:

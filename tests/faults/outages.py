@@ -13,14 +13,14 @@ BACK_WITHIN = 30.0  # what a busy machine may take; the table has what it took
 
 
 async def gone(
-    stage: Stage, trial: Trial, kill: Callable[[], object], start: Callable[[], object], *checks: str
+    stage: Stage, trial: Trial, kill: Callable[[], object], start: Callable[[], object], **checks: Level
 ) -> None:
-    """Have servers be gone for a while; `checks`: those of the doctor's that find them unreachable."""
+    """Have servers be gone for a while. `checks`: what the doctor finds meanwhile."""
     trial.began(*stage.members.values())
     await asyncio.to_thread(kill)
     lasting = asyncio.create_task(seconds(AWAY))
-    for check in checks:
-        await trial.doctor_says(check, "", level=Level.UNREACHABLE)
+    for check, level in checks.items():
+        await trial.doctor_says(check, "", level=level)
     await lasting
     await asyncio.to_thread(start)
     trial.healed()

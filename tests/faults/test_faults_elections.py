@@ -10,6 +10,7 @@ from stage import FULL, Stage
 from trial import Trial
 
 from cronexec.dev.replica_set import PrivateReplicaSet
+from cronexec.doctor import Level
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 
@@ -53,7 +54,7 @@ async def test_nothing_is_lost_while_a_majority_of_the_set_is_gone(
         elected_set.wait_for_primary()
 
     async with stage_on_set.trial(f"two of three MongoDBs gone for {AWAY:g} s", "outages") as trial:
-        await gone(stage_on_set, trial, kill, start, "database")
+        await gone(stage_on_set, trial, kill, start, database=Level.UNREACHABLE)
         await trial.sees("term.ended")
         await trial.next_term()
     assert_nobody_ran_meanwhile(stage_on_set, trial)

@@ -3,10 +3,21 @@
 import asyncio
 
 import pytest
-from fault_points import BEFORE_CLAIM, BEFORE_START, FREEZE, IN_RENEWAL, IN_TRANSACTION, KILL
+from fault_points import (
+    BEFORE_CLAIM,
+    BEFORE_START,
+    DECIDES,
+    FREEZE,
+    IN_RENEWAL,
+    IN_TRANSACTION,
+    KILL,
+    NOTHING,
+)
 from members import Member
 from stage import FULL, Stage
 from trial import Trial, seconds
+
+from cronexec.doctor import Level
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
@@ -69,6 +80,20 @@ async def test_a_holder_that_is_killed_in_the_middle_is_followed_at_once(stage: 
         if point == IN_TRANSACTION:
             lost_after = stage.settings.instance_lost_after.total_seconds()
             await trial.doctor_says("instances.lost", f"{member.name} is lost", timeout=lost_after + 30)
+
+
+async def test_a_holder_that_lives_and_decides_nothing_is_deposed(stage: Stage) -> None:
+    async with stage.trial("holder says that it lives, and decides nothing", "frozen") as trial:
+        member = await stage.holding()
+        await trial.reaches(member, DECIDES, NOTHING)
+        await trial.doctor_says("holder", "behind", level=Level.FAIL, timeout=60)
+        patience = 3 * stage.settings.instance_lost_after.total_seconds()
+        silent = await trial.sees("baton.silent", timeout=patience, epoch=trial.epoch, deposed=True)
+        trial.healed(silent.at)
+        assert silent.by != member.name
+        await trial.sees("term.ended", by=member, epoch=trial.epoch)
+        await trial.next_term()
+        await trial.runs_again()
 
 
 async def woken_steps_down(stage: Stage, trial: Trial, member: Member, *, due_after: float) -> None:

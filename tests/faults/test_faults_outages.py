@@ -9,6 +9,7 @@ from stage import Stage
 
 from cronexec.dev.mongodb import PrivateMongo
 from cronexec.dev.rabbitmq import PrivateRabbitmq
+from cronexec.doctor import Level
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
 
@@ -27,7 +28,7 @@ async def test_slots_run_again_once_rabbitmq_has_restarted(stage: Stage, rabbitm
 
 async def test_nothing_is_lost_while_rabbitmq_is_gone(stage: Stage, rabbitmq: PrivateRabbitmq) -> None:
     async with stage.trial(f"RabbitMQ gone for {AWAY:g} s", "outages") as trial:
-        await gone(stage, trial, rabbitmq.kill, rabbitmq.start, "broker")
+        await gone(stage, trial, rabbitmq.kill, rabbitmq.start, broker=Level.UNREACHABLE, holder=Level.FAIL)
         await trial.sees("term.ended", reason="link_lost")
         await trial.sees("candidate.waiting")
         await trial.next_term()
@@ -36,7 +37,7 @@ async def test_nothing_is_lost_while_rabbitmq_is_gone(stage: Stage, rabbitmq: Pr
 
 async def test_nothing_is_lost_while_mongodb_is_gone(stage: Stage, mongo: PrivateMongo) -> None:
     async with stage.trial(f"MongoDB gone for {AWAY:g} s", "outages") as trial:
-        await gone(stage, trial, mongo.kill, mongo.start, "database")
+        await gone(stage, trial, mongo.kill, mongo.start, database=Level.UNREACHABLE)
         await trial.sees("term.ended")
         await trial.sees("database.unreachable")
         await trial.next_term()
@@ -55,7 +56,8 @@ async def test_nothing_is_lost_while_both_servers_are_gone(
         mongo.kill()
 
     async with stage.trial(f"RabbitMQ and MongoDB gone for {AWAY:g} s", "outages") as trial:
-        await gone(stage, trial, kill_both, start_both, "broker", "database")
+        checks = {"broker": Level.UNREACHABLE, "database": Level.UNREACHABLE}
+        await gone(stage, trial, kill_both, start_both, **checks)
         await trial.sees("term.ended")
         await trial.sees("candidate.waiting")
         await trial.next_term()
