@@ -324,9 +324,12 @@ class Watcher:
         others[run.id] = run
 
     def _is_paused(self, job: Job, run: Run) -> bool:
-        """Whether the run is for a slot of a pause that lasts, or from before it."""
+        """Whether the run is for a slot of a pause that lasts, or from before it.
+
+        Who starts it may take the pause for over a little too early: clocks differ.
+        """
         assert self.database.term is not None
-        lasting = job.paused_at(self.database.term.watermark)
+        lasting = job.paused_at(max(self.database.term.watermark, self.database.clock.now()) + SECOND)
         if lasting is None or run.cause is not Cause.SCHEDULE:
             return False
         return lasting.until_at is None or run.slot <= lasting.until_at
