@@ -18,6 +18,7 @@ from cronexec.domain.command import (
     CancelRun,
     Command,
     DeleteJob,
+    KeptCommands,
     PutJob,
     ReleaseBaton,
     ResumeJob,
@@ -61,6 +62,10 @@ class Commands:
             return result
         error = reply["error"]
         raise RefusedError(error["code"], error["message"], error.get("field"))
+
+    async def kept(self, discard: str | None = None) -> Mapping[str, Any]:
+        """Return what the holder keeps for a newer one, as `kept`; `discard`: reject that one instead."""
+        return await self.send(KeptCommands(discard=discard, **self.identity()))
 
     def identity(self) -> dict[str, Any]:
         """Return the fields that every new command has."""

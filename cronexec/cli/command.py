@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cronexec.cli.command_kept import kept
 from cronexec.cli.command_replay import replay
 from cronexec.cli.failure import NOT_YET, failure_of
 from cronexec.cli.namespaces import create_option, run_sending
@@ -165,4 +166,5 @@ def _parse(documents: list[dict[str, Any]]) -> list[Command]:
     return commands
 
 
-command.add_command(replay)
+for each in (kept, replay):
+    command.add_command(each)

@@ -16,6 +16,7 @@ from cronexec.domain.command import (
     Command,
     DeleteJob,
     ErrorCode,
+    KeptCommands,
     PauseJob,
     PutJob,
     ReleaseBaton,
@@ -61,7 +62,7 @@ def apply(command: Command, situation: Situation) -> Effects:
         return Effects(reply=error_reply(command.id, refused.code, str(refused), refused.field))
 
 
-def _apply(command: Command, situation: Situation) -> Effects:  # noqa: PLR0911  one for each type
+def _apply(command: Command, situation: Situation) -> Effects:  # noqa: C901, PLR0911  one for each type
     match command:
         case PutJob():
             return _put(command, situation)
@@ -79,10 +80,22 @@ def _apply(command: Command, situation: Situation) -> Effects:  # noqa: PLR0911 
             return retry(command, situation)
         case ResolveRun():
             return resolve(command, situation)
+        case KeptCommands():
+            return _kept(command, situation)
         case ReleaseBaton():
             return Effects(reply=ok_reply(command.id, {"epoch": situation.epoch}), release=True)
         case _:
             assert_never(command)
+
+
+def _kept(command: KeptCommands, situation: Situation) -> Effects:
+    """Tell what waits for a newer holder, or have one of it moved to the rejected queue."""
+    known = [{"id": kept, "schema": schema} for kept, schema in situation.kept.items()]
+    if command.discard is not None and command.discard not in situation.kept:
+        why = f"no command with the id {command.discard} is kept for a newer holder"
+        raise RefusedError(ErrorCode.NOT_FOUND, why, "discard")
+    left = [each for each in known if each["id"] != command.discard]
+    return Effects(reply=ok_reply(command.id, {"kept": left}), discards=command.discard)
 
 
 def _put(command: PutJob, situation: Situation) -> Effects:

@@ -32,7 +32,7 @@ from cronexec.domain.commands_job import (
     SkipSlots,
     UnblackoutJob,
 )
-from cronexec.domain.commands_run import CancelRun, ReleaseBaton, ResolveRun, RetryRun
+from cronexec.domain.commands_run import CancelRun, KeptCommands, ReleaseBaton, ResolveRun, RetryRun
 from cronexec.domain.commands_trigger import BackfillJob, TriggerJob
 from cronexec.domain.document_schema import publish_schema
 from cronexec.domain.job import READ_FROM
@@ -49,6 +49,7 @@ __all__ = [
     "Command",
     "DeleteJob",
     "ErrorCode",
+    "KeptCommands",
     "NewerSchemaError",
     "PauseJob",
     "PutJob",
@@ -84,6 +85,7 @@ class ErrorCode(StrEnum):
     UNREADABLE_JOB = "unreadable_job"
     ALREADY_SETTLED = "already_settled"
     UNWRITABLE = "unwritable"
+    DISCARDED = "discarded"
     INTERNAL = "internal"
 
 
@@ -111,6 +113,7 @@ Command = (
     | CancelRun
     | RetryRun
     | ResolveRun
+    | KeptCommands
     | ReleaseBaton
 )
 

@@ -1,8 +1,8 @@
-"""The commands about runs, and about the baton that lets an instance decide on them."""
+"""The commands about runs, and about the baton and the commands that the holder has in hand."""
 
 from typing import Literal
 
-from cronexec.domain.command_model import CommandModel, RunId
+from cronexec.domain.command_model import CommandModel, Key, RunId
 
 
 class CancelRun(CommandModel):
@@ -25,6 +25,13 @@ class ResolveRun(CommandModel):
     type: Literal["run.resolve"] = "run.resolve"
     run: RunId
     state: Literal["abandoned", "succeeded", "failed"] = "abandoned"
+
+
+class KeptCommands(CommandModel):
+    """List the commands that are kept for a newer holder, or discard one: it moves to the rejected queue."""
+
+    type: Literal["command.kept"] = "command.kept"
+    discard: Key | None = None
 
 
 class ReleaseBaton(CommandModel):

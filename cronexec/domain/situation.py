@@ -32,7 +32,8 @@ class Situation:
     """What commands are applied to.
 
     `runs`: the entries that the commands name (`named_runs`), as the ledger has them. `claimed`: the entries
-    of the same write, by job. `revision`: the last one given to any job.
+    of the same write, by job. `revision`: the last one given to any job. `kept`: the schemas of the commands
+    that wait for a newer holder and are in this one's hands, by their ids.
     """
 
     at: datetime
@@ -42,6 +43,7 @@ class Situation:
     occupancy: Occupancy
     runs: Mapping[str, Run]
     claimed: Mapping[str, Sequence[Run]] = field(default_factory=dict)
+    kept: Mapping[str, int] = field(default_factory=dict)
 
     def entry(self, job: str, run_id: str) -> Run | None:
         """Return the job's entry with this id, written or about to be."""
@@ -62,7 +64,7 @@ class Situation:
 
 @dataclass(frozen=True, kw_only=True)
 class Effects:
-    """What one command does. `reply` is sent once all of it is committed."""
+    """What one command does. `reply` is sent once all of it is committed. `discards`: a kept command's id."""
 
     reply: dict[str, Any]
     job: Job | None = None
@@ -73,6 +75,7 @@ class Effects:
     closes: tuple[CloseRange, ...] = ()
     cancels: Mapping[str, str] = field(default_factory=dict)
     release: bool = False
+    discards: str | None = None
 
 
 def named_runs(command: Command) -> tuple[str, ...]:

@@ -83,6 +83,7 @@ class Commands:
                 occupancy=self._occupancy,
                 runs=prepared.runs,
                 claimed=claimed,
+                kept=self._inbox.kept,
             )
             effects = self._apply(received, situation)
             if effects is not None:
@@ -127,6 +128,9 @@ class Commands:
             for received, each in effects:
                 self._log.info("command.applied", **_facts(received, each))
         self._inbox.answer([(received, each.reply) for received, each in effects])
+        for received, each in effects:
+            if each.discards is not None:
+                self._inbox.discard(each.discards, received.command.issued_by or "somebody")
 
 
 def _facts(received: Received, effects: Effects) -> dict[str, Any]:

@@ -83,6 +83,7 @@ class Inbox:
         self._to_keep: deque[CommandArrived] = deque()
         self._kept_to_come = 0
         self._kept_are_here = Wake()
+        self._too_new: dict[str, tuple[CommandArrived, int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -127,6 +128,7 @@ class Inbox:
         self._log.warning("command.newer_schema", schema=error.schema, why=str(error))
         if arrived.kept:
             self._kept_to_come = 0  # those behind it may never be delivered to this holder
+            self._too_new[error.command_id or arrived.message_id or str(arrived.tag)] = arrived, error.schema
             return
         self._to_keep.append(arrived)
         if len(self._to_keep) == 1:
@@ -238,6 +240,18 @@ class Inbox:
     def refuse(self, received: Received, message: str, code: ErrorCode = ErrorCode.UNWRITABLE) -> None:
         """Reject a valid command that cannot be applied, or that the database will never take."""
         self._spawn(self._reject(received.arrived, message, None, code=code))
+
+    @property
+    def kept(self) -> dict[str, int]:
+        """Return the schemas of the commands in hand that wait for a newer holder, by their ids."""
+        return {command_id: schema for command_id, (_, schema) in self._too_new.items()}
+
+    def discard(self, command_id: str, who: str) -> None:
+        """Reject a command that waits for a newer holder."""
+        arrived, _ = self._too_new.pop(command_id, (None, 0))
+        if arrived is not None:
+            why = f"it was kept for a newer holder, and discarded by {who}"
+            self._spawn(self._reject(arrived, why, None, code=ErrorCode.DISCARDED))
 
     async def close(self) -> None:
         """Stop: the term is over, and unanswered messages go back to the queue with the link.

@@ -323,3 +323,22 @@ async def test_commands_are_recorded_with_who_sent_them(bench: Bench) -> None:
     assert (record.issued_by, record.user, record.epoch) == ("eve", "guest", 1)
     assert not record.reply["ok"]
     assert record.document["name"] == "nothing"
+
+
+async def test_a_command_that_waits_for_a_newer_holder_is_listed_and_can_be_discarded(bench: Bench) -> None:
+    anna = await bench.holder()
+    await bench.put(document("backup", LATER))
+    for number in ("n1", "n2"):
+        bench.send_raw(json.dumps({"schema": 9, "id": number, "type": "job.dance"}).encode())
+    await until(lambda: len(anna.said("command.newer_schema")) == 4, lambda: kept(bench))
+    first, second = {"id": "n1", "schema": 9}, {"id": "n2", "schema": 9}
+    listed = await bench.request("command.kept")
+    assert listed["result"] == {"kept": [first, second]}
+    unknown = await bench.request("command.kept", discard="n3")
+    assert (unknown["error"]["code"], unknown["error"]["field"]) == ("not_found", "discard")
+    assert (await bench.request("command.kept", discard="n1"))["result"] == {
+        "kept": [{"id": "n2", "schema": 9}]
+    }
+    await until(lambda: kept(bench) == ["n2"], lambda: kept(bench))
+    assert [json.loads(body)["id"] for body in rejected(bench)] == ["n1"]
+    assert (await bench.request("command.kept"))["result"] == {"kept": [second]}

@@ -23,7 +23,7 @@ VERBS = {
     "run": {"list", "show", "logs", "watch", "cancel", "retry", "resolve"},
     "ledger": {"verify"},
     "baton": {"status", "reinsert", "release"},
-    "command": {"send", "rejected", "replay", "schema"},
+    "command": {"send", "rejected", "replay", "kept", "schema"},
     "instance": {"list", "drain", "undrain"},
 }
 
@@ -194,7 +194,7 @@ def test_the_next_slots_of_an_expression_need_no_server() -> None:
     ).json
 
     assert len(shown["slots"]) == 3
-    assert all(slot.endswith("T21:30:00Z") for slot in shown["slots"])
+    assert all(each["slot"].endswith("T21:30:00Z") for each in shown["slots"])
 
 
 def test_a_wrong_expression_is_refused_with_what_is_wrong() -> None:

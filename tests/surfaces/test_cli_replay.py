@@ -140,3 +140,18 @@ def test_an_unknown_id_and_no_id_are_refused(cronexec: CommandLine) -> None:
     assert cronexec("command", "replay", "--all", "c-1").code == 2
     assert cronexec("command", "replay", "--all", "--edit", "--discard").code == 2
     assert rejected(cronexec, 1) == ["c-1"]
+
+
+def test_what_no_holder_will_ever_know_can_be_taken_away(cronexec: CommandLine) -> None:
+    assert cronexec("command", "kept").out == "No command waits for a newer holder.\n"
+    publish(cronexec, {"schema": 9, "id": "n-1", "type": "job.dance"})
+    until = time.monotonic() + WAIT
+    while not (found := cronexec("command", "kept", "--json").json["kept"]):
+        assert time.monotonic() < until, f"after {WAIT} s: {found}"
+    assert found == [{"id": "n-1", "schema": 9}]
+    assert cronexec("command", "kept", "--discard", "n-2").code == 1
+    assert cronexec("command", "kept", "--discard", "n-1", "--json").json == {"kept": []}
+    assert rejected(cronexec, 1) == ["n-1"]
+    assert cronexec("command", "replay", "n-1").code == 1
+    assert cronexec("command", "replay", "n-1", "--discard").code == 0
+    assert rejected(cronexec, 0) == []
