@@ -13,6 +13,7 @@ allowed to overlap all settle before one that waits under `queue`.
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from cronexec.domain.job import Overlap
 from cronexec.domain.places import Places
@@ -21,53 +22,66 @@ from cronexec.domain.run import Cause, Run
 _Waiting = OrderedDict[str, tuple[Run, int | None]]  # with how many may be active at most
 
 
+class _Rank(IntEnum):
+    """In which order those that wait are released."""
+
+    LIVE = 0
+    CATCH_UP = 1
+    BACKFILL = 2
+
+
 @dataclass(slots=True)
 class _Line:
-    """The unsettled runs of one job. A line may be 100,000 long, and any run of it may settle."""
+    """The unsettled runs of one job. A line may be 100,000 long, and any run of it may settle.
+
+    Of most jobs nothing ever waits: then there are no lines to make, to look through and to throw away.
+    """
 
     active: dict[str, Run] = field(default_factory=dict)
-    live: _Waiting = field(default_factory=OrderedDict)
-    catch_up: _Waiting = field(default_factory=OrderedDict)
-    backfill: _Waiting = field(default_factory=OrderedDict)
-
-    @property
-    def waiting(self) -> tuple[_Waiting, ...]:
-        """Return the lines of those that wait, in their order."""
-        return self.live, self.catch_up, self.backfill
-
-    def line_of(self, run: Run) -> _Waiting:
-        if run.cause is Cause.BACKFILL:
-            return self.backfill
-        return self.catch_up if run.catch_up else self.live
+    waiting: dict[_Rank, _Waiting] = field(default_factory=dict)
 
     def has_place(self, most: int | None) -> bool:
         return most is None or len(self.active) < most
 
     def drop(self, run_id: str) -> None:
         self.active.pop(run_id, None)
-        for waiting in self.waiting:
+        for waiting in self.waiting.values():
             waiting.pop(run_id, None)
 
     def activate(self, run: Run) -> None:
         self.drop(run.id)
         self.active[run.id] = run
 
+    def wait(self, run: Run, most: int | None) -> None:
+        self.waiting.setdefault(_rank(run), OrderedDict())[run.id] = run, most
+
+    def waits(self, rank: _Rank) -> int:
+        return len(self.waiting.get(rank, ()))
+
     def release(self) -> Iterator[Run]:
         """Make the first of those that wait active, as long as it has a place."""
-        while waiting := self.live or self.catch_up or self.backfill:
-            run_id = next(iter(waiting))
-            run, most = waiting[run_id]
-            if not self.has_place(most):
-                return
-            del waiting[run_id]
-            self.active[run_id] = run
-            yield run
+        for rank in sorted(self.waiting):
+            waiting = self.waiting[rank]
+            while waiting:
+                run_id = next(iter(waiting))
+                run, most = waiting[run_id]
+                if not self.has_place(most):
+                    return
+                del waiting[run_id]
+                self.active[run_id] = run
+                yield run
 
     def runs(self) -> Iterator[Run]:
         yield from self.active.values()
-        for waiting in self.waiting:
-            for run, _ in waiting.values():
+        for rank in sorted(self.waiting):
+            for run, _ in self.waiting[rank].values():
                 yield run
+
+
+def _rank(run: Run) -> _Rank:
+    if run.cause is Cause.BACKFILL:
+        return _Rank.BACKFILL
+    return _Rank.CATCH_UP if run.catch_up else _Rank.LIVE
 
 
 class Occupancy:
@@ -82,7 +96,9 @@ class Occupancy:
         line = self._lines.get(job)
         if line is None:
             return Places()
-        return Places(active=len(line.active), live=len(line.live), catch_up=len(line.catch_up))
+        return Places(
+            active=len(line.active), live=line.waits(_Rank.LIVE), catch_up=line.waits(_Rank.CATCH_UP)
+        )
 
     def active(self, job: str) -> int:
         """Return how many runs of the job are active."""
@@ -99,7 +115,7 @@ class Occupancy:
         if run.id in line.active or line.has_place(most):
             line.activate(run)
             return True
-        line.line_of(run)[run.id] = run, most
+        line.wait(run, most)
         return False
 
     def occupy(self, run: Run) -> None:
@@ -116,7 +132,7 @@ class Occupancy:
             return ()
         line = self._lines[job]
         line.drop(run_id)
-        released = tuple(line.release())
+        released = tuple(line.release()) if line.waiting else ()
         if not line.active:
             del self._lines[job]
         return released
