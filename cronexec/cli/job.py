@@ -74,7 +74,7 @@ def list_jobs(ctx: click.Context, paused: bool, as_json: bool) -> None:
 def _next_text(job: Job, now: datetime) -> str:
     paused = job.paused_at(now)
     if paused is None:
-        return people(next_slot(job, now)) or "no more"
+        return people(next_slot(job, now)) or ("no more" if job.schedule.instant is None else "done")
     return "paused" if paused.until_at is None else f"paused until {people(paused.until_at)}"
 
 
