@@ -16,6 +16,7 @@ The decisions themselves are in `domain.policy`, `domain.places` and `domain.rep
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -57,13 +58,14 @@ class Overlap(DocumentModel):
     queue_limit: Annotated[StrictInt, Field(ge=0, le=MOST_WAITING)] = QUEUE_LIMIT
     max_running: Annotated[StrictInt, Field(ge=1, le=MOST_RUNNING)] | None = None
 
-    @property
+    @cached_property
     def most_active(self) -> int | None:
         """How many runs may be active at once; None where that is not limited."""
         return self.max_running if self.policy is OverlapPolicy.ALLOW else 1
 
-    @property
+    @cached_property
     def replaces(self) -> bool:
+        """Whether a newer run ends the others."""
         return self.policy is OverlapPolicy.REPLACE
 
     @model_validator(mode="after")
