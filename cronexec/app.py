@@ -35,7 +35,7 @@ from cronexec.targets.handler_worker import Worker
 if TYPE_CHECKING:  # these load the drivers, which only `start` needs
     from cronexec.assembly import Assembly
     from cronexec.client import Client
-    from cronexec.runtime.instance import Health
+    from cronexec.runtime.instance import Health, Instance
 
 T = TypeVar("T")
 EXIT_TIMEOUT = 2.0
@@ -109,9 +109,17 @@ class _Embedded:
 
     @property
     def _client(self) -> "Client":
+        return self._started.client
+
+    @property
+    def _instance(self) -> "Instance":
+        return self._started.instance
+
+    @property
+    def _started(self) -> "Assembly":
         if self._assembly is None or not self._engine.is_running:
             raise RuntimeError(NOT_STARTED)
-        return self._assembly.client
+        return self._assembly
 
     def _start(self, handler_loop: asyncio.AbstractEventLoop | None) -> None:
         if Worker.current is not None:  # the process of an isolated handler imported the application
@@ -213,6 +221,17 @@ class Cronexec(_Embedded):
         atexit.unregister(self._at_exit)
         return finished
 
+    def drain(self) -> None:
+        """Hand over the baton and take nothing new; what runs goes on. `health().state` becomes "drained".
+
+        Until `undrain`, or the end of the process. Raises RuntimeError where cronexec is not started in it.
+        """
+        self._engine.call(self._instance.drain.begin("application"))
+
+    def undrain(self) -> None:
+        """Take part again."""
+        self._engine.call(self._instance.drain.end("application"))
+
     def _call(self, work: "Callable[[Client], Coroutine[Any, Any, T]]") -> T:
         try:
             return self._engine.call(work(self._client))
@@ -271,6 +290,17 @@ class AsyncCronexec(_Embedded):
         await engine.wait_ended()
         atexit.unregister(self._at_exit)
         return waiting.cancelled() or waiting.result()
+
+    async def drain(self) -> None:
+        """Hand over the baton and take nothing new; what runs goes on. `health().state` becomes "drained".
+
+        Until `undrain`, or the end of the process. Raises RuntimeError where cronexec is not started in it.
+        """
+        await self._engine.call_async(self._instance.drain.begin("application"))
+
+    async def undrain(self) -> None:
+        """Take part again."""
+        await self._engine.call_async(self._instance.drain.end("application"))
 
     async def __aenter__(self) -> Self:
         await self.start()
