@@ -1,7 +1,7 @@
 """`cronexec job backfill`: run a job for slots of the past."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -22,6 +22,7 @@ from cronexec.cli.output import (
 from cronexec.cli.params import params_options, read_params
 from cronexec.cli.session import Session, run_session, wait_option
 from cronexec.domain.backfill import MOST_SLOTS, Ran
+from cronexec.domain.duration import format_duration
 from cronexec.errors import CronexecError
 
 MOST_AT_ALL = 1_000_000
@@ -93,7 +94,9 @@ def backfill(
 
     async def look(session: Session) -> Outlook:
         await require_served(session)
-        return await session.client.jobs.past(name, since, until, most=limit)
+        outlook = await session.client.jobs.past(name, since, until, most=limit)
+        _warn_of_forgotten(outlook, session.settings.retention)
+        return outlook
 
     if dry_run:
         _show(run_session(ctx, look), as_json=as_json)
@@ -115,6 +118,13 @@ def backfill(
     if failure is not None:
         click.echo(f"Error: {failure.message}", err=True)
         stop(ctx, failure.exit_code)
+
+
+def _warn_of_forgotten(outlook: Outlook, retention: timedelta) -> None:
+    """Say where the ledger does not reach back to the first slot."""
+    if outlook.slots and outlook.slots[0] < datetime.now(UTC) - retention:
+        kept = format_duration(retention)
+        click.echo(f"Warning: the ledger goes back {kept}: what ran before that is not known", err=True)
 
 
 class Sent:

@@ -7,7 +7,7 @@ skip, and a run that was cancelled before its start, leave the slot to be run.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Literal
 
@@ -17,6 +17,7 @@ from cronexec.domain.schedule import Schedule
 Ran = Literal["refuse", "skip", "again"]  # what becomes of a backfill's slots that ran already
 MOST_SLOTS = 1_000  # in a range, unless somebody asks for more
 SECOND = timedelta(seconds=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +38,8 @@ def past_slots(schedule: Schedule, since: datetime, until: datetime, limit: int)
 
 
 def _before(since: datetime) -> datetime:
-    """Return the instant after which the slots from `since` on come: slots are whole seconds."""
+    """Return the instant after which the slots from `since` on come: whole seconds, none before 1970."""
+    since = max(since, EPOCH)
     return since.replace(microsecond=0) - (timedelta() if since.microsecond else SECOND)
 
 

@@ -16,6 +16,7 @@ import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from cronexec.domain.command import (
@@ -193,9 +194,18 @@ class Inbox:
         wanted = [run_id for command in commands for run_id in named_runs(command)]
         runs = await self._store.runs.get_many(wanted) if wanted else {}
         for command in commands:
-            if (named := named_slots(command, jobs)) is not None:
+            if (named := self._named_slots(command, jobs)) is not None:
                 runs |= {run.id: run for run in await self._store.runs.at_slots(*named)}
         return runs
+
+    def _named_slots(
+        self, command: Command, jobs: Mapping[str, Job]
+    ) -> tuple[str, Sequence[datetime]] | None:
+        try:
+            return named_slots(command, jobs)
+        except Exception:  # noqa: BLE001  to apply it crashes likewise, which rejects it
+            self._log.exception("command.crashed", type=command.type, id=command.id)
+            return None
 
     def _repeated(
         self, taken: Sequence[Received], known: Mapping[str, RecordedReply]

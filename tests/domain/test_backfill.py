@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from sample_jobs import MINUTE, NOON, SECOND, at, document, job, queued
-from sample_namespace import NOW, Namespace, refusal, result
+from sample_namespace import NOW, Namespace, instant, refusal, result
 
 from cronexec.domain.apply import apply
 from cronexec.domain.backfill import past_slots
@@ -24,6 +24,10 @@ DAYS = NOON - timedelta(days=30)
 
 def backfill(since: str = "11:00", until: str = "11:04", **fields: Any) -> BackfillJob:
     return BackfillJob(id=fields.pop("id", "b1"), name="backup", since=at(since), until=at(until), **fields)
+
+
+def sent() -> dict[str, Any]:
+    return {key: value for key, value in backfill().to_document().items() if key != "schema"}
 
 
 def ran(slot: str, *, cause: Cause = Cause.SCHEDULE, **fields: Any) -> Run:
@@ -70,7 +74,7 @@ def test_one_command_makes_no_more_runs_than_its_limit_and_says_how_to_go_on() -
     rest = namespace.apply(backfill("10:40", "11:00", id="b2", limit=40))
     assert (result(rest)["queued"], result(rest)["next"]) == (21, None)
     with pytest.raises(InvalidDocumentError, match="at most 500"):
-        command_from_fields(backfill().to_document() | {"limit": 501, "type": "job.backfill"})
+        command_from_fields(sent() | {"limit": 501})
 
 
 RAN_ALREADY = [
@@ -155,6 +159,27 @@ def test_a_range_may_begin_between_two_seconds() -> None:
         NOON + SECOND,
         NOON + 2 * SECOND,
     )
+
+
+EXTREMES = ["0001-01-01T00:00:00+00:00", "0001-01-01T00:00:00Z", "1969-12-31T23:59:59.5Z"]
+
+
+@pytest.mark.parametrize("since", EXTREMES)
+@pytest.mark.parametrize("until", ["9999-12-31T23:59:59.999999Z", "2026-03-02T11:00:00Z"])
+def test_no_range_is_too_wide_to_be_looked_at(since: str, until: str) -> None:
+    wide = command_from_fields(sent() | {"since": since, "until": until})
+    assert isinstance(wide, BackfillJob)
+    for schedule in ({"every": 1}, {"cron": "0 3 29 2 *", "timezone": "Europe/Amsterdam"}, instant("12:00")):
+        name, slots = named_slots(wide, {"backup": job(schedule)}) or ("", ())
+        assert name == "backup"
+        assert all(slot.year >= 1970 for slot in slots)
+        assert len(slots) <= 500
+
+
+def test_an_instant_beyond_the_calendar_is_refused() -> None:
+    wrong = sent() | {"since": "0001-01-01T00:00:00+23:00"}
+    with pytest.raises(InvalidDocumentError, match="since: expected an instant with its offset"):
+        command_from_fields(wrong)
 
 
 def test_backfills_wait_one_after_the_other_behind_live_slots() -> None:
