@@ -22,6 +22,7 @@ from checker_report import Report, Tolerances
 from checker_skips import JobRuns, JobSkips
 from checker_slots import JobSlots
 from checker_timeline import timeline
+from checker_wishes import JobWishes
 
 
 def check(history: History, tolerances: Tolerances | None = None) -> Report:
@@ -45,6 +46,7 @@ def check(history: History, tolerances: Tolerances | None = None) -> Report:
         JobSlots(job, states, of_job, watermark=history.watermark, report=report).check()
         JobSkips(states, of_job, tolerances=allowed, report=report).check()
         ends = commands.get(job, [])
+        JobWishes(ends, history.recorded, tolerance=allowed.change, report=report).check(of_job)
         JobAttempts(states, of_job, retried, report=report).check()
         JobRuns(states, of_job, ends, cancelled, tolerances=allowed, report=report).check()
     Evidence(history, timelines, tolerances=allowed, report=report).check()

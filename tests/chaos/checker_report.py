@@ -12,6 +12,7 @@ VIOLATIONS = {
     "unexpected": "an entry is for a slot that its version of the job does not have",
     "ran_while_paused": "a run for a slot of a pause, or begun in it",
     "ran_while_excluded": "a run for a slot that its schedule excludes",
+    "ran_although_skipped": "a run for a slot of a blackout window, or for one that was to be skipped once",
     "ran_while_deleted": "a run for a slot after the job's end, or begun then",
     "skipped_without_cause": "a skip whose reason does not hold",
     "cancelled_without_cause": "a run was cancelled, and nobody had asked",

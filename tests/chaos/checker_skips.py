@@ -51,8 +51,8 @@ class JobSkips:
                 why = self._why_no_overlap(entry, document)
             elif entry.reason == "excluded":
                 why = self._why_not_excluded(entry, document)
-            else:
-                why = "" if entry.reason == "paused" else "no known reason"
+            else:  # of the others, `checker_slots` and `checker_wishes` judge
+                why = "" if entry.reason in {"paused", "blackout", "skip_next"} else "no known reason"
             if why:
                 self._report.find("skipped_without_cause", entry=entry.id, reason=entry.reason, why=why)
 
@@ -77,7 +77,7 @@ class JobSkips:
         return [
             other
             for other in self._entries[first:]
-            if other.reason not in {"misfire", "excluded"} and other.slot <= (entry.claimed_at or 0.0)
+            if other.reason not in {"misfire", "excluded", "blackout", "skip_next"} and other.slot <= (entry.claimed_at or 0.0)
         ]
 
     def _why_not_excluded(self, entry: Entry, document: Document) -> str:

@@ -3,12 +3,14 @@
 A command that was answered was applied at some instant between its sending and its reply, give or take a
 tolerance: that is its *window*. Before the window the old state counts, after it the new one; within, the
 matching of slots finds out (`checker_slots`). An equal document, a second pause and the like change nothing.
+A pause that was given an end is over at exactly that instant.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from checker_due import instant
 from checker_history import Sent
 
 Document = Mapping[str, Any]
@@ -55,16 +57,19 @@ def timeline(commands: Sequence[Sent], recorded: Mapping[str, Document], *, tole
     """Return the states that `commands`, in the order in which they were sent, have made of one job."""
     states = [State()]
     for sent in commands:
-        reply, until = _outcome(sent, recorded)
+        reply, until = outcome(sent, recorded)
         if reply is None or not reply["ok"]:
             continue
         changed = _changed(states[-1], sent, reply["result"])
         if changed is not None:
             states.append(replace(changed, lo=sent.sent_at - tolerance, hi=until + tolerance))
+        if sent.type == "job.pause" and "until" in sent.command:
+            over_at = instant(sent.command["until"])  # and up to it, by itself
+            states.append(replace(states[-1], paused=False, lo=over_at, hi=over_at))
     return Timeline(states=states)
 
 
-def _outcome(sent: Sent, recorded: Mapping[str, Document]) -> tuple[Document | None, float]:
+def outcome(sent: Sent, recorded: Mapping[str, Document]) -> tuple[Document | None, float]:
     """Return the reply, and by when the command was applied; where no reply arrived, the one on record."""
     if sent.reply is not None and sent.replied_at is not None:
         return sent.reply, sent.replied_at
@@ -80,7 +85,7 @@ def _changed(state: State, sent: Sent, result: Document) -> State | None:
             return replace(state, document=document, version=version)
         case "job.delete":
             return State(version=state.version)
-        case "job.pause" if result["changed"]:
+        case "job.pause" if result["changed"] and not state.paused:
             return replace(state, paused=True)
         case "job.resume" if result["changed"]:
             return replace(state, paused=False)

@@ -30,6 +30,7 @@ POLICIES: tuple[dict[str, Any], ...] = (
     {"misfire": {"grace": "2s", "policy": "all", "limit": 3}},
 )
 FAR = 253_370_764_800.0
+ENDED = 0.5  # of the pauses
 
 
 @dataclass
@@ -114,7 +115,7 @@ def _term(sample: Sample, at: float) -> tuple[int, str]:
 def _make_job(sample: Sample, name: str) -> None:
     """Draw a job's life, and carry it out: put, changed, paused, resumed, deleted, put again."""
     rng, at, version = sample.rng, START + sample.rng.uniform(1, 5), 0
-    paused = False
+    paused, wishes = False, Wishes()
     document: dict[str, Any] | None = None
     while at < START + LASTS:
         kind = _draw(rng, document, paused=paused)
@@ -122,19 +123,28 @@ def _make_job(sample: Sample, name: str) -> None:
             document, version = _document(rng, name), version + 1
         result = {"name": name, "version": version, "changed": True}
         fields = {"job": document} if kind == "job.put" else {"name": name}
+        over_at = at + rng.uniform(4, 30) if kind == "job.pause" and rng.random() < ENDED else None
+        if over_at is not None:
+            fields["until"] = _text(over_at)
+        elif kind in {"job.skip", "job.blackout"}:
+            asked, told = wishes.ask(kind, document or {}, at, rng)
+            fields, result = fields | asked, result | told
         applied_at = _send(sample, {"type": kind, **fields}, at, result)
         if kind == "job.delete":
-            document, paused = None, False
+            document, paused, wishes = None, False, Wishes()
         elif kind in {"job.pause", "job.resume"}:
             paused = kind == "job.pause"
         if kind == "job.trigger":
             _trigger(sample, name, version, applied_at)
-        at = applied_at + rng.uniform(5, 40)
+        at = (over_at or applied_at) + rng.uniform(5, 40)
         until = min(at, START + LASTS)
         if document is not None:
             next_at = _peek(sample, until)
             life = Life(name, version, document)
-            _live(sample, life, applied_at, next_at, paused=paused)
+            if over_at is not None:
+                _live(sample, life, applied_at, over_at, wishes, paused=True)
+                paused = False
+            _live(sample, life, over_at or applied_at, next_at, wishes, paused=paused)
             at = next_at if next_at < START + LASTS else at
 
 
@@ -148,7 +158,41 @@ def _draw(rng: random.Random, document: dict[str, Any] | None, *, paused: bool) 
     if document is None:
         return "job.put"
     kinds = ["job.put", "job.resume" if paused else "job.pause", "job.delete", "job.trigger"]
-    return rng.choices(kinds, (4, 4, 1, 2))[0]
+    wishes = 0 if paused else 1  # of a paused job, the next slots are those of some time later
+    return rng.choices([*kinds, "job.skip", "job.blackout"], (4, 4, 1, 2, wishes, wishes))[0]
+
+
+class Wishes:
+    """A job's windows, and its slots to be skipped once."""
+
+    def __init__(self) -> None:
+        self.windows: list[tuple[int, int]] = []
+        self.once: set[int] = set()
+
+    def ask(
+        self, kind: str, document: dict[str, Any], at: float, rng: random.Random
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Ask for one more; returns the fields of the command, and of its reply."""
+        if kind == "job.blackout":
+            first = int(at) + rng.randint(3, 6)
+            self.windows.append((first, first + rng.randint(1, 15)))
+            return {"start": _text(first), "end": _text(self.windows[-1][1])}, {}
+        upcoming = due(document, at, at + 600)
+        wanted = [slot for slot in upcoming if not excluded(document, slot) and not self._in_window(slot)]
+        self.once = {slot for slot in self.once if slot <= at} | set(wanted[:3])
+        return {"count": 3}, {"skipped": [_text(slot) for slot in wanted[:3]]}
+
+    def why(self, slot: int) -> str | None:
+        if slot in self.once:
+            return "skip_next"
+        return "blackout" if self._in_window(slot) else None
+
+    def _in_window(self, slot: int) -> bool:
+        return any(first <= slot <= last for first, last in self.windows)
+
+
+def _text(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat()
 
 
 def _document(rng: random.Random, name: str) -> dict[str, Any]:
@@ -180,7 +224,9 @@ def _send(sample: Sample, command: dict[str, Any], at: float, result: dict[str, 
     return at
 
 
-def _live(sample: Sample, life: Life, since: float, until: float, *, paused: bool) -> None:
+def _live(
+    sample: Sample, life: Life, since: float, until: float, wishes: Wishes, *, paused: bool
+) -> None:
     """Account for every slot of a version in (since, until]."""
     slots = due(life.document, since, min(until, START + LASTS))
     if paused:
@@ -189,15 +235,19 @@ def _live(sample: Sample, life: Life, since: float, until: float, *, paused: boo
             _skip(sample, life, slots[0], "paused", at=since, until=open_until)
         return
     missed = [slot for slot in slots if sample.outage[0] <= slot <= sample.outage[1]]
-    for slot in slots:
-        if excluded(life.document, slot):
-            _skip(sample, life, slot, "excluded", at=sample.outage[1] if slot in missed else slot)
+    whys = {
+        slot: wishes.why(slot) or ("excluded" if excluded(life.document, slot) else None) for slot in slots
+    }
+    for slot, why in whys.items():
+        if why is not None:
+            _skip(sample, life, slot, why, at=sample.outage[1] if slot in missed else slot)
         elif slot not in missed:
             _run(sample, life, slot, slot)
-    _catch_up(sample, life, [slot for slot in missed if not excluded(life.document, slot)])
+    is_parted = "exclude" in life.document["schedule"] or any(whys.values())
+    _catch_up(sample, life, [slot for slot in missed if whys[slot] is None], is_parted=is_parted)
 
 
-def _catch_up(sample: Sample, life: Life, missed: list[int]) -> None:
+def _catch_up(sample: Sample, life: Life, missed: list[int], *, is_parted: bool) -> None:
     """Decide what came due while nobody held, as the misfire policy says."""
     now, misfire = sample.outage[1], life.document["misfire"]
     late = [slot for slot in missed if now - slot > length(misfire["grace"])]
@@ -208,7 +258,7 @@ def _catch_up(sample: Sample, life: Life, missed: list[int]) -> None:
     run = late[len(skipped) :]
     for slot in [*run, *live]:
         _run(sample, life, slot, now)
-    if "exclude" in life.document["schedule"]:  # what is excluded parts them
+    if is_parted:  # by what is skipped for another reason
         for slot in skipped:
             _skip(sample, life, slot, "misfire", at=now)
     elif skipped:

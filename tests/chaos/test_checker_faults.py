@@ -13,6 +13,7 @@ from sample_history import FAR, START, Sample, make
 
 FAULTS: list[tuple[str, Callable[[Sample], None]]] = []
 LATER = 40.0
+NEAR = 4.0  # seconds; two tolerances, and how long a command takes
 
 
 def plants(violation: str) -> Callable[[Callable[[Sample], None]], Callable[[Sample], None]]:
@@ -35,6 +36,12 @@ def some_skip(sample: Sample, reason: str) -> Entry:
     skips = [entry for entry in sample.history.entries if entry.reason == reason]
     assume(skips)
     return sample.rng.choice(skips)
+
+
+def is_near_a_change(sample: Sample, entry: Entry) -> bool:
+    """Whether a command about the job was under way around the slot: it is in doubt."""
+    of_job = [sent for sent in sample.history.commands if sent.job == entry.job]
+    return any(abs(sent.sent_at - entry.slot) < NEAR for sent in of_job)
 
 
 @plants("missed")
@@ -88,7 +95,9 @@ def a_range_that_covers_less(sample: Sample) -> None:
 def a_watermark_beyond_what_was_decided(sample: Sample) -> None:
     some_run(sample)
     assume(any(entry.until == FAR or entry.state == "succeeded" for entry in sample.history.entries[-3:]))
-    gone = {entry.id for entry in sample.ran()[-2:]}
+    last = sample.ran()[-2:]
+    assume(not any(is_near_a_change(sample, entry) for entry in last))
+    gone = {entry.id for entry in last}
     sample.history.entries = [entry for entry in sample.history.entries if entry.id not in gone]
 
 
@@ -293,6 +302,32 @@ def a_slot_that_ran_though_it_is_excluded(sample: Sample) -> None:
 def a_slot_that_is_not_excluded(sample: Sample) -> None:
     entry = some_run(sample)
     entry.state, entry.reason = "skipped", "excluded"
+
+
+@plants("skipped_without_cause")
+def a_slot_of_no_window(sample: Sample) -> None:
+    entry = some_run(sample)
+    entry.state, entry.reason = "skipped", "blackout"
+    sample.history.commands = [sent for sent in sample.history.commands if sent.type != "job.blackout"]
+
+
+@plants("ran_although_skipped")
+def a_slot_that_ran_in_a_window(sample: Sample) -> None:
+    run_again(sample, "blackout")
+
+
+@plants("ran_although_skipped")
+def a_slot_that_ran_and_was_to_be_skipped_once(sample: Sample) -> None:
+    run_again(sample, "skip_next")
+
+
+def run_again(sample: Sample, reason: str) -> None:
+    """Let a skipped slot have run, well after it was asked for."""
+    skips = [entry for entry in sample.history.entries if entry.reason == reason]
+    kept = [entry for entry in skips if not is_near_a_change(sample, entry)]
+    assume(kept)
+    entry = sample.rng.choice(kept)
+    entry.state, entry.reason = "succeeded", None
 
 
 @plants("unsettled")
