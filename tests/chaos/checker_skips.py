@@ -77,7 +77,8 @@ class JobSkips:
         return [
             other
             for other in self._entries[first:]
-            if other.reason not in {"misfire", "excluded", "blackout", "skip_next"} and other.slot <= (entry.claimed_at or 0.0)
+            if other.reason not in {"misfire", "excluded", "blackout", "skip_next"}
+            and other.slot <= (entry.claimed_at or 0.0)
         ]
 
     def _why_not_excluded(self, entry: Entry, document: Document) -> str:

@@ -224,9 +224,7 @@ def _send(sample: Sample, command: dict[str, Any], at: float, result: dict[str, 
     return at
 
 
-def _live(
-    sample: Sample, life: Life, since: float, until: float, wishes: Wishes, *, paused: bool
-) -> None:
+def _live(sample: Sample, life: Life, since: float, until: float, wishes: Wishes, *, paused: bool) -> None:
     """Account for every slot of a version in (since, until]."""
     slots = due(life.document, since, min(until, START + LASTS))
     if paused:
