@@ -6,14 +6,16 @@ by itself before it is cancelled keeps its own outcome.
 """
 
 import asyncio
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from cronexec.domain.follow_up import next_attempt_at, stays_undecided
 from cronexec.domain.job import JobDocument
 from cronexec.domain.run import Outcome, Progress, Run, RunState
 from cronexec.log import Log
-from cronexec.ports import Clock, Execution, RunOutput, Targets
+from cronexec.ports import Clock, Execution, Finish, RunOutput, Targets
 from cronexec.runtime.recorder import Recorder
 
 
@@ -86,6 +88,30 @@ class Attempt:
                 outcome  # a task that is cancelled before its first step runs nothing
             )
             self._task.cancel()
+
+    def finish(self) -> Finish:
+        """Return what is to be recorded: how it ended, and when the next attempt may start, if any."""
+        run, outcome, ended_at = self.run, self.outcome, self._clock.now()
+        again_at = next_attempt_at(
+            self.document,
+            attempt=run.attempt,
+            outcome=outcome,
+            ended_at=ended_at,
+            chance=random.random(),  # noqa: S311  jitter
+        )
+        if again_at is not None:
+            at, why = again_at.isoformat(), outcome.error
+            self._log.warning("run.retrying", run=run.id, attempt=run.attempt + 1, at=at, why=why)
+        return Finish(
+            run_id=run.id,
+            attempt=run.attempt,
+            token=self.token,
+            outcome=outcome,
+            started_at=self.started_at,
+            finished_at=ended_at,
+            again_at=again_at,
+            undecided=again_at is None and stays_undecided(self.document, outcome),
+        )
 
     async def _run(self) -> None:
         try:

@@ -15,18 +15,16 @@ Runs wait for places (`runtime.ready`), catch-ups also for a pace (`runtime.pace
 
 import asyncio
 import contextlib
-import random
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 
-from cronexec.domain.follow_up import next_attempt_at, stays_undecided
 from cronexec.domain.run import Executor, Outcome, Run, RunState
 from cronexec.errors import CronexecError
 from cronexec.log import Log
-from cronexec.ports import Clock, Finish, RunStore, Start, Targets
+from cronexec.ports import Clock, RunStore, Start, Targets
 from cronexec.runtime.attempt import Attempt
 from cronexec.runtime.guard import TermGuard
 from cronexec.runtime.pace import Pace
@@ -347,7 +345,7 @@ class Dispatcher:
             await breather.breathe()
 
     def _ended(self, item: Ready, attempt: Attempt) -> None:
-        self._recorder.finish(self._finish_of(attempt))
+        self._recorder.finish(attempt.finish())
         del self._running[item.run.id]
         self.on_ended(attempt)
         if attempt.kept_until is not None and not attempt.kept_until.done():
@@ -355,35 +353,6 @@ class Dispatcher:
         else:
             self._release_place(item)
         self._note_empty()
-
-    def _finish_of(self, attempt: Attempt) -> Finish:
-        """Return what is recorded of an attempt: its outcome, and when the next one may start, if any."""
-        run, outcome, ended_at = attempt.run, attempt.outcome, self._clock.now()
-        again_at = next_attempt_at(
-            attempt.document,
-            attempt=run.attempt,
-            outcome=outcome,
-            ended_at=ended_at,
-            chance=random.random(),  # noqa: S311  jitter
-        )
-        if again_at is not None:
-            self._log.warning(
-                "run.retrying",
-                run=run.id,
-                attempt=run.attempt + 1,
-                at=again_at.isoformat(),
-                why=outcome.error,
-            )
-        return Finish(
-            run_id=run.id,
-            attempt=run.attempt,
-            token=attempt.token,
-            outcome=outcome,
-            started_at=attempt.started_at,
-            finished_at=ended_at,
-            again_at=again_at,
-            undecided=again_at is None and stays_undecided(attempt.document, outcome),
-        )
 
     def _starts_no_more(self, item: Ready, guard: TermGuard | None) -> None:
         """Take note that a start of that term is over; a later term's of the same run may be under way."""

@@ -12,19 +12,16 @@ in good order when the link is healthy, by closing the connection otherwise. Wha
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime
 
-from cronexec.domain.controls import revoke
-from cronexec.domain.job import JobDocument
-from cronexec.domain.ledger import Settle
 from cronexec.domain.occupancy import Occupancy
-from cronexec.domain.run import Outcome, Run, RunState
+from cronexec.domain.run import Run, RunState
 from cronexec.domain.term import Term
 from cronexec.errors import CronexecError, TermLostError
 from cronexec.ports import MOST_ADOPTED, Batch, BatonArrived, CommandArrived, Finish, Link, LinkLost
+from cronexec.runtime.adoption import Adoption
 from cronexec.runtime.baton import BatonKeeper
 from cronexec.runtime.cleaner import Cleaner
 from cronexec.runtime.commands import Commands
@@ -35,7 +32,6 @@ from cronexec.runtime.guard import TermGuard
 from cronexec.runtime.heartbeats import Heartbeats
 from cronexec.runtime.inbox import Inbox
 from cronexec.runtime.jobs import JobTable
-from cronexec.runtime.ready import Ready
 from cronexec.runtime.reaper import Reaper
 from cronexec.runtime.recorder import Recorder
 from cronexec.runtime.scheduler import Scheduler
@@ -96,6 +92,7 @@ class Holder:
             log=context.log,
             wake=self._wake.set,
         )
+        self._adoption = Adoption(table=table, jobs=context.store.jobs, clock=context.clock, log=context.log)
         self.term: Term | None = None
         self._committer: Committer | None = None
 
@@ -238,42 +235,9 @@ class Holder:
         # Those that wait for their next attempt, or were given back, have had their places already.
         queued = [run for run in unsettled if run.state is RunState.QUEUED]
         queued.sort(key=lambda run: run.attempt == 1)
-        await scheduler.take_over(await self._with_documents(queued, scheduler))
+        await scheduler.take_over(await self._adoption.ready(queued, scheduler.submit))
         if unsettled:
             self._context.log.info("run.adopted", queued=len(queued), running=len(running))
-
-    async def _with_documents(self, runs: Sequence[Run], scheduler: Scheduler) -> list[Ready]:
-        """Pair runs with the version of the job that they were claimed with; one without it fails."""
-        runs = self._wanted(runs, scheduler)
-        current = await self._documents_of(runs)
-        lost = [run for run in runs if (run.job, run.version) not in current]
-        if lost:
-            self._context.log.error(
-                "run.version_missing", runs=[run.id for run in lost[:10]], count=len(lost)
-            )
-            scheduler.submit([_without_version(run, self._context.clock.now()) for run in lost])
-        return [
-            Ready(run=run, document=current[run.job, run.version])
-            for run in runs
-            if (run.job, run.version) in current
-        ]
-
-    async def _documents_of(self, runs: Iterable[Run]) -> dict[tuple[str, int], JobDocument]:
-        """Return the documents of the jobs' current versions, and of those that `runs` were claimed with."""
-        documents = {(job.name, job.version): job.document for job in self._table.jobs.values()}
-        former = {(run.job, run.version) for run in runs} - documents.keys()
-        for version in await self._context.store.jobs.versions_of(former) if former else ():
-            documents[version.name, version.version] = version.document
-        return documents
-
-    def _wanted(self, runs: Sequence[Run], scheduler: Scheduler) -> Sequence[Run]:
-        """Return the runs without those that commands would have cancelled: these are cancelled now."""
-        jobs, at = self._table.jobs, self._context.clock.now()
-        revoked = [settle for run in runs if run.job in jobs and (settle := revoke(run, jobs[run.job], at))]
-        if revoked:
-            scheduler.submit(revoked)
-        gone = {settle.run_id for settle in revoked}
-        return [run for run in runs if run.id not in gone]
 
     def _reaper(self, scheduler: Scheduler) -> Reaper:
         return Reaper(
@@ -281,7 +245,7 @@ class Holder:
             heartbeats=self._heartbeats,
             on_settled=lambda run: scheduler.settled(run.id),
             on_queued=lambda run: scheduler.submit(returned=[run.id]),
-            documents_of=self._documents_of,
+            documents_of=self._adoption.documents_of,
             submit=scheduler.submit,
         )
 
@@ -300,7 +264,7 @@ class Holder:
             for run_id in run_ids:
                 if run_id not in found or found[run_id].is_settled:
                     scheduler.settled(run_id)
-            await scheduler.take_over(await self._with_documents(queued, scheduler))
+            await scheduler.take_over(await self._adoption.ready(queued, scheduler.submit))
 
         scheduler.on_adopted = adopted
         self._recorder.on_recorded = recorded
@@ -351,12 +315,6 @@ async def _keep_alive(committer: Committer, done: Wake) -> None:
 def _nothing_new(term: Term, *, adopt: bool = False) -> Batch:
     """Return a write of a term that is not ready to decide yet, and says so to who observes it."""
     return Batch(until=term.watermark, revision=term.revision, adopt=adopt, catching_up=True)
-
-
-def _without_version(run: Run, at: datetime) -> Settle:
-    problem = f"version {run.version} of the job {run.job} is not in the database"
-    outcome = Outcome(state=RunState.FAILED, reason="version_missing", error=problem)
-    return Settle(run_id=run.id, attempt=run.attempt, expected=RunState.QUEUED, outcome=outcome, at=at)
 
 
 async def _settle_down(service: Service) -> None:
