@@ -12,6 +12,7 @@ import random
 import time
 import uuid
 from collections.abc import Coroutine, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from chaos_jobs import JobMaker
@@ -22,8 +23,16 @@ from chaos_terms import TermWatch
 APART = 3.0  # seconds between two commands about one job; twice the checker's tolerance, and more
 RETRIED = 0.5  # of the cancelled runs
 PATIENCE = 20.0  # seconds until a command without any answer is sent again
+BREAKS = (40.0, 70.0)  # seconds that a pause with an end lasts: longer than any command waits for its answer
+KINDS = ("put", "pause", "resume", "delete", "wrong", "break", "skip", "blackout", "unblackout")
+WEIGHTS = (4, 3, 3, 1, 1, 1, 2, 2, 1)
+EXCEPTIONS = {"break", "skip", "blackout", "unblackout"}
 GARBAGE = (b"", b"{", b"[]", b'{"schema": 1, "id": "x"}', b"\xff\xfe", b'{"schema": 1, "type": "job.put"}')
 Document = dict[str, Any]
+
+
+def _text(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat()
 
 
 class Sender:
@@ -110,22 +119,42 @@ class Traffic:
 
     async def _change(self, name: str, until: float) -> None:
         """Send one change of a job after the other."""
-        for command in self._changes(name):
+        changes = self._changes(name)
+        while True:
             await asyncio.sleep(APART + self._rng.expovariate(0.5))
             if time.time() > until:
                 return
+            command = next(changes)
             await self._sender.send(command, twice=self._rng.random() < 0.1)
+            if "until" in command:  # when it goes on by itself, nothing else changes
+                over_at = datetime.fromisoformat(command["until"]).timestamp()
+                if over_at > until:
+                    return
+                await asyncio.sleep(max(over_at - time.time(), 0.0))
 
     def _changes(self, name: str) -> Iterator[Document]:
         yield self._put(name)
         while True:
-            kind = self._rng.choices(("put", "pause", "resume", "delete", "wrong"), (4, 3, 3, 1, 1))[0]
-            if kind == "put":
+            kind = self._rng.choices(KINDS, WEIGHTS)[0]
+            if kind in EXCEPTIONS:
+                yield self._exception(kind, name)
+            elif kind == "put":
                 yield self._put(name)
             elif kind == "wrong":
                 yield {**self._put(name), "if_version": 1_000_000}
             else:
                 yield {"type": f"job.{kind}", "name": name}
+
+    def _exception(self, kind: str, name: str) -> Document:
+        """Return a command that lets slots be skipped for a time, or some of them, or takes that back."""
+        command: Document = {"type": "job.pause" if kind == "break" else f"job.{kind}", "name": name}
+        now = time.time()
+        if kind == "break":
+            return command | {"until": _text(now + self._rng.uniform(*BREAKS))}
+        if kind == "blackout":
+            start = now + self._rng.uniform(0.0, 10.0)
+            return command | {"start": _text(start), "end": _text(start + self._rng.uniform(1.0, 15.0))}
+        return command | ({"count": self._rng.randint(0, 4)} if kind == "skip" else {})
 
     def _put(self, name: str) -> Document:
         return {"type": "job.put", "job": self._maker.changing(name)}
