@@ -3,7 +3,8 @@
 A run that was started elsewhere (by the holder before this one) goes on there. The reaper looks once a second
 whether it is settled, so that the next run of its job may start; takes back one that is queued again, because
 it was given back unstarted, or for its next attempt; and abandons the runs of an instance that is lost
-(`heartbeats`), as their jobs say: for good, for another attempt, or for a person to decide.
+(`heartbeats`), as their jobs say: for good, for another attempt, or for a person to decide. One that was
+asked to end, because it was cancelled or replaced, is abandoned for good.
 """
 
 import asyncio
@@ -85,13 +86,15 @@ class Reaper:
 
     async def _abandon_lost(self) -> None:
         now = self._context.clock.monotonic()
-        lost = [
-            run
+        vanished = [
+            run.id
             for run in self._foreign.values()
             if run.executor is not None and not run.undecided and self._heartbeats.lost(run.executor.id, now)
         ]
-        if not lost:
+        if not vanished:
             return
+        # As they are now: somebody may have asked them to end since they were first seen.
+        lost = list((await self._context.store.runs.get_many(vanished)).values())
         self._context.log.error(
             "run.abandoned", runs=[run.id for run in lost][:20], count=len(lost), reason=INSTANCE_LOST
         )
@@ -103,7 +106,8 @@ class Reaper:
         settles: list[Settle] = []
         requeues: list[Requeue] = []
         for run in lost:
-            document = documents.get((run.job, run.version))
+            wanted = run.cancel_requested_by is None
+            document = documents.get((run.job, run.version)) if wanted else None
             if document is not None and repeats_abandoned(document, run.attempt):
                 requeues.append(_repetition(run, at))
             else:

@@ -274,6 +274,25 @@ async def test_a_run_that_comes_back_unstarted_after_it_was_replaced_is_cancelle
     await bench.verified()
 
 
+@pytest.mark.parametrize("abandoned", ["retry", "ask"])
+async def test_a_replaced_run_of_a_lost_instance_is_neither_repeated_nor_asked_about(
+    bench: Bench, abandoned: str
+) -> None:
+    anna = await bench.holder("anna")
+    anna.targets.scripts["job"] = linger
+    await bench.put(document("job", overlap="replace", abandoned=abandoned, misfire=HOUR))
+    await bench.reaches(TEN, RunState.RUNNING)
+    bert = bench.start("bert")
+    anna.end_term()
+    await bert.holding()
+    await until(lambda: bench.run(TEN).cancel_requested_by, lambda: bench.run(TEN), within=15)
+    vanish(anna)
+    run = await bench.reaches(TEN, RunState.ABANDONED, within=120)
+    assert (run.attempt, run.undecided) == (1, False)
+    await until(lambda: [line for line in bench.evidence if line.instance == "bert"], lambda: bench.evidence)
+    await bench.verified()
+
+
 async def test_a_replacement_that_cannot_be_stored_ends_nothing(bench: Bench) -> None:
     anna = await begun(bench, overlap="replace")
 
