@@ -14,7 +14,7 @@ from cronexec.domain.control import ControlMessage, ControlType, encode_control
 from cronexec.domain.estimate import PAST_RUNS, Remaining, remaining, remaining_together
 from cronexec.domain.run import Run, RunState
 from cronexec.domain.term import TermRecord
-from cronexec.errors import RefusedError
+from cronexec.errors import RefusedError, UnreachableError
 from cronexec.ports import Broker, InstanceRecord, RunFilter, Store
 
 LOST = "lost"
@@ -87,6 +87,7 @@ class Instances:
         self._broker = broker
         self._issued_by = issued_by
         self._lost_after = lost_after
+        self._unsaid: UnreachableError | None = None  # why the last try to say something failed
         self._durations: dict[str, Sequence[float]] = {}
 
     async def list(self) -> list[Instance]:
@@ -133,11 +134,14 @@ class Instances:
         self, instance: Instance, what: ControlType, is_done: Callable[[str], bool]
     ) -> Instance | None:
         body = encode_control(ControlMessage(type=what, instance=instance.id, issued_by=self._issued_by))
+        self._unsaid = None
         saying = asyncio.create_task(self._say(body))
         try:
             async with asyncio.timeout(CONFIRM_TIMEOUT):
-                return await self._changed(instance, is_done, saying)
+                return await self._changed(instance, is_done)
         except TimeoutError:
+            if self._unsaid is not None:
+                raise self._unsaid from None
             raise RefusedError(
                 "unconfirmed",
                 f"{instance.name} did not confirm within {CONFIRM_TIMEOUT:g} s: it may have no connection to "
@@ -147,25 +151,24 @@ class Instances:
             saying.cancel()
 
     async def _say(self, body: bytes) -> None:
-        """Say it again and again; that nobody listens at this moment may pass."""
+        """Say it again and again; that nobody listens at this moment, or the broker is away, may pass."""
         while True:
             try:
                 await self._broker.publisher().publish_control(body)
-            except RefusedError as error:
-                if error.code != "unroutable":
-                    raise
+            except RefusedError:
+                self._unsaid = None
+            except UnreachableError as error:
+                self._unsaid = error
+            else:
+                self._unsaid = None
             await asyncio.sleep(SAY_AGAIN_AFTER)
 
-    async def _changed(
-        self, instance: Instance, is_done: Callable[[str], bool], saying: "asyncio.Task[None]"
-    ) -> Instance | None:
+    async def _changed(self, instance: Instance, is_done: Callable[[str], bool]) -> Instance | None:
         beat = instance.record.beat
         while True:
             now = await self._read(instance.id)
             if now is None or (is_done(now.record.state) and now.record.beat > beat):
                 return now
-            if saying.done():
-                saying.result()
             await asyncio.sleep(LOOK_INTERVAL)
 
     async def _read(self, instance_id: str) -> Instance | None:
