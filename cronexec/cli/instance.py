@@ -77,8 +77,9 @@ def list_instances(ctx: click.Context, as_json: bool) -> None:
 def record(each: Instance) -> dict[str, Any]:
     """Return an instance as `--json` prints it."""
     ago = (each.read_at - each.record.beat_at).total_seconds()
+    lacks = None if each.record.lacks is None else list(each.record.lacks)
     judged = {"state": each.state, "since": each.since_at, "beat_age_s": round(ago, 3)}
-    return instance_record(each.record) | judged
+    return instance_record(each.record) | judged | {"lacks": lacks}
 
 
 def _row(each: Instance) -> tuple[Any, ...]:

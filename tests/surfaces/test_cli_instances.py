@@ -68,6 +68,7 @@ def test_the_list_tells_who_holds_since_when_and_what_each_is(
         assert (anna["datacenter"], anna["running"], anna["allow_shell"]) == ("east", 0, True)
         assert bert["allow_shell"] is False
         assert {"id", "since", "started_at", "beat_at", "handlers", "clock_offset_ms"} <= anna.keys()
+        assert anna["lacks"] in (None, [])  # None: before it has read the jobs
         assert set(anna["versions"]) == {"cronexec", "croniter", "tzdata"}
         table = cronexec("instance", "list")
         assert table.lines[0].split()[:5] == ["INSTANCE", "ID", "DATACENTER", "STATE", "SINCE"]
