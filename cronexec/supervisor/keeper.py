@@ -12,7 +12,7 @@ from typing import Any
 
 from cronexec.supervisor.frames import Frame, Frames, packed
 from cronexec.supervisor.process import wake_on_child_exit
-from cronexec.supervisor.tree import LINUX, descendants, kill_all, signal_group, signal_process
+from cronexec.supervisor.tree import LINUX, descendants, has_left, kill_all, signal_group, signal_process
 
 LOOK_INTERVAL = 1.0  # seconds, for groups that have emptied, where nobody tells us
 KILL_INTERVAL = 0.05  # seconds until what was killed and is not gone is killed again; doubled each time
@@ -103,8 +103,8 @@ class Keeper:
         has_group = not self._exited or not LINUX  # afterwards its number may be another's
         if has_group:
             signal_group(self.pid, number)
-        for pid, group in descendants(os.getpid()).items():
-            if not has_group or group != self.pid:
+        for pid in descendants(os.getpid()):
+            if not has_group or has_left(pid, self.pid):
                 signal_process(pid, number)
 
     def _kill(self) -> None:

@@ -168,7 +168,7 @@ class Supervisor:
                 self._tell({"id": kept.number, "code": -signal.SIGKILL})
             self._tell({"id": kept.number, "gone": True})
 
-    def _strays(self) -> dict[int, int]:
+    def _strays(self) -> Iterator[int]:
         return descendants(os.getpid(), without={kept.pid for kept in self._kept.values()})
 
     def _end(self) -> None:

@@ -40,11 +40,14 @@ os.execve("/bin/sleep", ["sleep", "100"], {})
 RABBITS = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-while True:
-    with open(sys.argv[1], "a") as pids: pids.write(f"{os.getpid()}\\n")
+pids = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+until = time.monotonic() + 20
+for _ in range(2):
+    if os.fork() == 0: break
+while time.monotonic() < until:
+    os.write(pids, b"%d\\n" % os.getpid())
     if os.fork(): os._exit(0)
     os.setsid()
-    time.sleep(0.001)
 """
 
 
@@ -73,6 +76,10 @@ async def die(pids: list[int], patience: float = 5) -> None:
     await wait_until(
         lambda: not any(map(alive, pids)), lambda: [pid for pid in pids if alive(pid)], patience=patience
     )
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
 
 
 def keepers_of(shell: ShellTarget) -> list[int]:
@@ -123,11 +130,14 @@ async def test_what_forks_faster_than_it_can_be_looked_at_is_ended(
 
 async def test_a_process_that_stands_still_is_ended(shell: ShellTarget, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    text = f"echo $$ >{pids}; trap 'exit 3' TERM; kill -STOP $$; sleep 100"
+    told = tmp_path / "told"
+    text = f"trap 'echo told >{told}; exit' TERM; echo $$ >{pids}; kill -STOP $$; sleep 100"
     task = asyncio.create_task(shell.execute(execution(text, timedelta(seconds=20))))
     (pid,) = await pids_in(pids, 1)
+    await wait_until(lambda: state_of(pid) == "T", lambda: state_of(pid))
     await cancelled(task)
     assert not alive(pid)
+    assert told.read_text() == "told\n"
 
 
 async def test_only_the_cancelled_command_loses_its_daemon(shell: ShellTarget, tmp_path: Path) -> None:
