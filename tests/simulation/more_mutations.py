@@ -11,6 +11,11 @@ from mutation import Mutation
 from simulated_clock import SimulatedClock
 
 from cronexec.adapters.memory_runs import MemoryRunStore
+from cronexec.domain import apply as applying
+from cronexec.domain import controls
+from cronexec.domain.controls import closes
+from cronexec.domain.job import Job
+from cronexec.domain.ledger import CloseRange
 from cronexec.domain.run import Run
 from cronexec.ports import BatonArrived, CommandArrived, JobStore, Start
 from cronexec.runtime import holder
@@ -42,6 +47,17 @@ class BeginsUnchecked(Dispatcher):
     async def _begin(self, group: deque[Any], token: str, guard: TermGuard) -> None:
         trusting = TermGuard(lease=guard._lease.length, monotonic=lambda: 0.0, renewed_at=0.0)
         await super()._begin(group, token, trusting)
+
+
+def from_the_watermark_on(job: Job, after: datetime) -> datetime | None:
+    """Let slots be planned that the range of a pause covers."""
+    paused = job.paused is not None and job.paused.until_at is None
+    return None if paused or job.deleted_at is not None else max(after, job.from_at)
+
+
+def only_open_ones(job: Job, at: datetime) -> tuple[CloseRange, ...]:
+    """Leave ranges alone that have an end."""
+    return tuple(close for close in closes(job, at) if close.foreseen is None)
 
 
 class AcksOnArrival(Inbox):
@@ -140,6 +156,16 @@ MORE = (
         name="baton_acked",
         what="the baton in hand is acked",
         patches=((holder, "BatonKeeper", AcksEveryBaton),),
+    ),
+    Mutation(
+        name="pause_end_ignored",
+        what="the slots of a pause with an end are planned as if there were none",
+        patches=((Job, "planned_from", from_the_watermark_on),),
+    ),
+    Mutation(
+        name="range_kept",
+        what="what a pause has written ahead stays when it ends before its time",
+        patches=((controls, "closes", only_open_ones), (applying, "closes", only_open_ones)),
     ),
     Mutation(
         name="never_inserts",

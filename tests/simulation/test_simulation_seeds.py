@@ -31,6 +31,8 @@ MUTATIONS = (
     "acked_on_arrival",
     "baton_acked",
     "never_inserts",
+    "pause_end_ignored",
+    "range_kept",
     "table_trusted",
     "wall_clock",
 )
