@@ -34,7 +34,7 @@ def judge_broker(facts: BrokerFacts, topology: Topology) -> Iterator[Finding]:
         yield warn(
             "broker.rejected",
             f"{rejected.ready} messages were no commands, and are in {topology.rejected}",
-            "See 'cronexec command rejected'; 'cronexec command replay' sends them anew, or throws them away.",
+            "See 'cronexec command rejected'; 'cronexec command replay' sends them anew, or discards them.",
         )
     newer = facts.queues.get(topology.newer)
     if newer is not None and newer.ready:

@@ -9,7 +9,8 @@ from cronexec.domain.run import Cause, Run, RunState
 def wrong_line(document: JobDocument, entry: Run, unsettled: Sequence[Run]) -> str | None:
     """Return what is wrong with the unsettled runs of a job for which `entry` was claimed; None: nothing.
 
-    What catches up, and what somebody triggered or retried, is not bounded by the line of live slots.
+    What catches up, and what somebody triggered, backfilled or retried, is not bounded by the line of live
+    slots; a backfill gives way to no run.
     """
     unsettled = [run for run in unsettled if run.attempt == 1 or run.state is not RunState.QUEUED]
     if entry.catch_up or entry.id not in {run.id for run in unsettled}:
@@ -18,7 +19,7 @@ def wrong_line(document: JobDocument, entry: Run, unsettled: Sequence[Run]) -> s
     if overlap.policy is OverlapPolicy.REPLACE:
         with_it = (run.id for run in unsettled if run.catch_up and run.claimed_at == entry.claimed_at)
         asked = {entry.id, *with_it, *(run.id for run in unsettled if run.cancel_requested_by is not None)}
-        left = [run.id for run in unsettled if run.id not in asked]
+        left = [run.id for run in unsettled if run.id not in asked and run.cause is not Cause.BACKFILL]
         return f"{entry.id} replaces, and nobody asked {left} to end" if left else None
     if overlap.most_active is None or entry.cause is not Cause.SCHEDULE:
         return None

@@ -229,7 +229,7 @@ class Watcher:
 
     def _check_nothing_queued(self, name: str, write: _Write) -> None:
         """After a delete or a pause nothing of the job waits, but what was triggered after it."""
-        triggered = {entry.id for entry in write.inserted if entry.cause is Cause.TRIGGER}
+        triggered = {entry.id for entry in write.inserted if entry.cause is not Cause.SCHEDULE}
         for run_id in self._entries[name]:
             run = self.database.runs.get(run_id)
             wanted = run_id in triggered or run_id in self._returned  # these are looked at when they start

@@ -42,7 +42,7 @@ QUICKLY_HANDED_OVER_AFTER = 0.5  # where nothing can be under way that hangs
 COMMAND_TYPES = (
     *("job.put", "job.pause", "job.resume", "job.delete", "job.trigger"),
     *("job.put", "job.trigger", "run.cancel", "run.retry", "baton.release", "job.unheard-of"),
-    *("job.pause", "job.skip", "job.blackout", "job.unblackout"),
+    *("job.pause", "job.skip", "job.blackout", "job.unblackout", "job.backfill"),
 )
 YEAR = timedelta(days=365)
 _kept: list[Any] = []  # worlds are not taken apart: their tasks would run their last words
@@ -235,6 +235,9 @@ class World:
             fields = {"run": random.choice([*self.servers.database.runs, "a@nothing"])}
         elif kind in {"job.pause", "job.blackout"} and random.random() < 0.7:
             fields["until" if kind == "job.pause" else "end"] = self._ahead(random)
+        elif kind == "job.backfill":
+            fields |= {"since": self._past(random, 12.0), "until": self._past(random, 4.0)}
+            fields |= {"ran": random.choice(["refuse", "skip", "again"]), "limit": random.randint(1, 4)}
         elif kind == "job.skip":
             fields["count"] = random.randint(0, 4)
         return {"schema": 1, "type": kind, **fields}
@@ -242,6 +245,10 @@ class World:
     def _ahead(self, random: Random) -> str:
         now = self.servers.database.clock.now()
         return (now + timedelta(seconds=random.uniform(-1.0, 20.0))).isoformat()
+
+    def _past(self, random: Random, most: float) -> str:
+        now = self.servers.database.clock.now()
+        return (now - timedelta(seconds=random.uniform(0.0, most))).isoformat()
 
     async def _send(self, member: Member, command_id: str, command: dict[str, Any]) -> None:
         body = json.dumps(command | {"id": command_id}).encode()
