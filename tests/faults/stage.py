@@ -135,8 +135,16 @@ class Stage(members.Cluster):
         while True:
             with suppress(CronexecError):
                 left = max(until - time.monotonic(), 0.1)
-                return await super().holder(other_than=other_than, timeout=left)
+                try:
+                    return await super().holder(other_than=other_than, timeout=left)
+                except TimeoutError as error:
+                    error.add_note(self._last_words())
+                    raise
             await asyncio.sleep(0.1)
+
+    def _last_words(self) -> str:
+        """Return what each member has logged last; their logs are gone when the test's report is read."""
+        return "\n".join(f"{name}: …{member.log.read_text()[-800:]}" for name, member in self.members.items())
 
     async def standby(self) -> Member:
         """Return one that does not hold."""
