@@ -252,9 +252,7 @@ def _pause_from(fields: Mapping[str, Any]) -> Pause:
 
 
 def _skipped_once_from(fields: Mapping[str, Any]) -> SkippedOnce:
-    return SkippedOnce(
-        slot=fields["slot"], issued_by=fields.get("issued_by"), reason=fields.get("reason")
-    )
+    return SkippedOnce(slot=fields["slot"], issued_by=fields.get("issued_by"), reason=fields.get("reason"))
 
 
 def _blackout_from(fields: Mapping[str, Any]) -> Blackout:
