@@ -69,7 +69,10 @@ class Keeper:
 
     def _obey(self) -> bool:
         """Take what the supervisor sent. False: it is gone."""
-        data = self._link.recv(READ_BYTES)
+        try:
+            data = self._link.recv(READ_BYTES)
+        except OSError:  # reset: it ended before it had read what we told
+            data = b""
         for frame in self._frames.take(data):
             self.stop(frame["after"])
         return bool(data)

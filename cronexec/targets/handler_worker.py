@@ -89,7 +89,10 @@ class Worker:
     def _receive(self) -> tuple[Frame, int] | None:
         fds: list[int] = []
         while True:
-            data, new_fds, _, _ = socket.recv_fds(self._link, READ_BYTES, 1)
+            try:
+                data, new_fds, _, _ = socket.recv_fds(self._link, READ_BYTES, 1)
+            except OSError:  # reset: the instance ended before it had read what we told
+                return None
             if not data:
                 return None
             fds += new_fds
@@ -106,13 +109,20 @@ class Worker:
             processors=[structlog.processors.format_exc_info, self._log],
         )
         try:
-            result = _call(frame, self._run)
+            result = self._call(frame, self._run)
             printer.write(text_of_result(result))
         except BaseException as error:  # noqa: BLE001  SystemExit too ends the run and not the worker
             outcome, text = failure(error)
             printer.write(text)
             return outcome
         return Outcome(state=RunState.SUCCEEDED)
+
+    def _call(self, frame: Frame, run: Run) -> Any:
+        function = taking_run(frame["name"], resolve(Reference(**frame["function"])))
+        signal.signal(signal.SIGTERM, self._terminate)  # the module may have thought that it is the program
+        if frame["asynchronous"]:
+            return asyncio.run(function(run))
+        return function(run)
 
     def _terminate(self, _number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -188,13 +198,6 @@ def main() -> None:
     link = socket.socket(fileno=int(link_fd))
     link.set_inheritable(False)
     Supervisor(link, int(instance), start_worker).run()
-
-
-def _call(frame: Frame, run: Run) -> Any:
-    function = taking_run(frame["name"], resolve(Reference(**frame["function"])))
-    if frame["asynchronous"]:
-        return asyncio.run(function(run))
-    return function(run)
 
 
 def _entry(fields: Frame) -> Entry:
