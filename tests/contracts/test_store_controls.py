@@ -48,6 +48,24 @@ async def test_a_jobs_controls_come_back_as_they_were_written(store: Store) -> N
     assert await store.jobs.changed_since(0) == [rich, without_range]
 
 
+async def test_what_is_taken_back_is_gone(store: Store) -> None:
+    pause = Pause(since_at=slot_at(1), issued_by="ann", range_id="a@x", reason="why", until_at=slot_at(90))
+    asked = replace(
+        job("a", 1),
+        paused=pause,
+        skip_next=(SkippedOnce(slot=slot_at(100)),),
+        blackouts=(Blackout(start_at=slot_at(200), end_at=slot_at(260)),),
+    )
+    term = await write(store, await begin(store), jobs=[asked], revision=1)
+    endless = replace(
+        job("a", 2), paused=Pause(since_at=slot_at(1), issued_by="ann", range_id="a@y"), blackouts=()
+    )
+    term = await write(store, term, jobs=[endless], revision=2)
+    assert await store.jobs.get("a") == endless
+    await write(store, term, jobs=[job("a", 3)], revision=3)
+    assert await store.jobs.get("a") == job("a", 3)
+
+
 async def found(store: Store, run: Run) -> Run | None:
     return await store.runs.get(run.id)
 
