@@ -73,6 +73,7 @@ class Yielder:
             each
             for each in heard
             if each.state == "standby"
+            and each.executor.id != self._context.executor.id
             and each.lacks is not None
             and lacking.keys() > set(each.lacks)
             and settled - set(each.lacks)
