@@ -5,6 +5,8 @@ import contextlib
 import os
 import shlex
 import signal
+import socket
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -209,6 +211,32 @@ async def test_a_killed_supervisor_leaves_no_daemon(shell: ShellTarget, tmp_path
     os.kill(shell._supervisor.pid, signal.SIGKILL)
     assert (await task).reason == "supervisor_lost"
     await die(found)
+
+
+KEEPER = """
+import socket, subprocess, sys
+from cronexec.supervisor.keeper import Keeper
+from cronexec.supervisor.process import become_subreaper
+become_subreaper()
+command = ["/bin/sh", "-c", sys.argv[2]]
+Keeper(socket.socket(fileno=int(sys.argv[1]))).run(lambda: subprocess.Popen(command, start_new_session=True))
+"""
+
+
+def start_keeper(link: socket.socket, command: str) -> "subprocess.Popen[bytes]":
+    program = [sys.executable, "-c", KEEPER, str(link.fileno()), command]
+    return subprocess.Popen(program, pass_fds=(link.fileno(),), start_new_session=True)
+
+
+async def test_a_supervisor_that_ends_before_it_has_listened_leaves_no_daemon(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    ours, theirs = socket.socketpair()
+    with theirs:
+        keeper = start_keeper(theirs, f"{python(DAEMON, pids)}; echo $$ >>{pids}; sleep 100")
+    found = await pids_in(pids, 2)
+    ours.close()  # with what the keeper told unread, which resets the connection
+    await wait_until(lambda: keeper.poll() is not None, lambda: "the keeper lives")
+    assert [pid for pid in found if alive(pid)] == []
 
 
 @pytest.mark.parametrize("ended", [False, True])
