@@ -98,8 +98,8 @@ REFUSED: list[tuple[str, str]] = [
     (
         "RANDOM_DELAY=6\n*/5 * * * * x",
         (
-            "crontab, line 2: schedule.jitter: jitter 6m is longer than the 5m between two slots; a run could "
-            "start after the next; give at most 5m"
+            "crontab, line 2: schedule.jitter: jitter 6m is longer than the 5m between two slots; a run could"
+            " start after the next; give at most 5m"
         ),
     ),
     (
