@@ -12,7 +12,7 @@ from datetime import timedelta
 from itertools import groupby, islice
 from typing import Any, TypeVar
 
-from pymongo import DeleteMany, ReplaceOne, UpdateMany, UpdateOne
+from pymongo import DeleteMany, UpdateMany, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from cronexec.adapters.mongo_collections import Collection, Collections, Document
@@ -23,7 +23,7 @@ from cronexec.adapters.mongo_documents import (
     run_document,
     version_document,
 )
-from cronexec.adapters.mongo_job_changes import changed_job
+from cronexec.adapters.mongo_job_changes import changed_job, changed_version
 from cronexec.adapters.mongo_requeues import requeued_by_term
 from cronexec.domain.apply import FIRST_VERSION
 from cronexec.domain.job import Job, JobDocument
@@ -33,7 +33,7 @@ from cronexec.ports import MOST_ADOPTED, Batch, CloseRange, Settle
 
 SLICE = 500
 BY_ID = "_id_"  # said where another index could be tried as well: that costs more than the write
-Write = UpdateOne | UpdateMany | ReplaceOne[Document] | DeleteMany
+Write = UpdateOne | UpdateMany | DeleteMany
 T = TypeVar("T")
 
 
@@ -127,7 +127,7 @@ async def _write_jobs(
     opened = (version_document(each, canonical) for each in latest if each.to_at is None)
     await _insert_anew(versions, session, opened)
     closed = (version_document(each, canonical) for each in latest if each.to_at is not None)
-    await _bulk(versions, session, map(_replaced, closed))
+    await _bulk(versions, session, map(changed_version, closed))
     new = (job_document(job, retention, canonical) for job in batch.jobs if job.name in created)
     await _insert_anew(jobs, session, new)
     changed = (job_document(job, retention, canonical) for job in batch.jobs if job.name not in created)
@@ -154,10 +154,6 @@ async def _insert_anew(
     while part := list(islice(documents, SLICE)):
         await collection.delete_many({"_id": {"$in": [each["_id"] for each in part]}}, session=session)
         await collection.insert_many(part, session=session)
-
-
-def _replaced(document: Document) -> ReplaceOne[Document]:
-    return ReplaceOne({"_id": document["_id"]}, document, upsert=True)
 
 
 def _expiring_versions(jobs: Sequence[Job], retention: timedelta) -> Iterator[Write]:

@@ -46,6 +46,12 @@ def changed_job(document: Mapping[str, Any]) -> UpdateOne:
     return UpdateOne({"_id": document["_id"]}, update, upsert=True)
 
 
+def changed_version(document: Mapping[str, Any]) -> UpdateOne:
+    """Return the write that closes a version, or makes one that began and ended at once."""
+    fields = {name: value for name, value in document.items() if name != "_id"}
+    return UpdateOne({"_id": document["_id"]}, {"$set": fields}, upsert=True)
+
+
 def check_requirements(fields: Mapping[str, Any]) -> None:
     """Raise InvalidDocumentError where a newer release requires to know what this one does not."""
     if unknown := sorted(set(fields.get("requires", ())) - KNOWN):

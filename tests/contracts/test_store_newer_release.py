@@ -65,6 +65,18 @@ async def test_what_a_job_has_besides_what_is_known_stays_when_it_is_changed(
     assert await store.jobs.get("a") == replace(changed, revision=3, paused=None)
 
 
+async def test_what_a_version_has_besides_stays_when_it_ends(mongo: MongoBench, store: Store) -> None:
+    term = await there_are(store, "a")
+    versions = jobs_of(mongo, "job_versions")
+    await versions.update_one({"_id": "a@1"}, {"$set": {"release": "2.0"}})
+    ended, next_one = version("a", 1, 0, 60), version("a", 2, 60)
+    await write(store, term, jobs=[job("a", 2, version=2)], versions=[ended, next_one], revision=2)
+    found = await versions.find_one({"_id": "a@1"})
+    assert found is not None
+    assert (found["release"], found["to_at"]) == ("2.0", slot_at(60))
+    assert await store.jobs.versions("a") == [ended, next_one]
+
+
 async def test_known_fields_that_say_nothing_any_more_go(mongo: MongoBench, store: Store) -> None:
     term = await there_are(store, "a")
     paused = Pause(since_at=slot_at(1), issued_by="eve", range_id="a@x", reason="why", owner="ann")
