@@ -19,6 +19,7 @@ async def test_the_baton_survives_thirty_handovers(cluster: Cluster) -> None:
     for name in ("a", "b", "c"):
         cluster.start(name)
     await cluster.holder()
+    await wait_for(lambda: standby(cluster), "all instances to stand by", timeout=20)
     await put_every_second(cluster)
     for _ in range(HANDOVERS):
         record = await cluster.holder()
