@@ -48,7 +48,15 @@ def check(history: History, tolerances: Tolerances | None = None) -> Report:
         ends = commands.get(job, [])
         JobWishes(ends, history.recorded, tolerance=allowed.change, report=report).check(of_job)
         JobAttempts(states, of_job, retried, report=report).check()
-        JobRuns(states, of_job, ends, cancelled, tolerances=allowed, report=report).check()
+        JobRuns(
+            states,
+            of_job,
+            ends,
+            cancelled,
+            stood_still=history.stood_still,
+            tolerances=allowed,
+            report=report,
+        ).check()
     Evidence(history, timelines, tolerances=allowed, report=report).check()
     check_commands(history, report)
     check_terms(history, report)

@@ -52,7 +52,8 @@ class Evidence:
         for entry in self._history.entries:
             for tried in entry.tries():
                 self._report.running_at_kills += self._was_running_at_kill(tried)
-                if tried.state in LEAVES_EVIDENCE and not self._has_work(entry, tried):
+                excused = tried.state == "failed" and self._history.stood_still(tried)
+                if tried.state in LEAVES_EVIDENCE and not excused and not self._has_work(entry, tried):
                     self._report.find("without_evidence", entry=entry.id, executor=tried.executor)
                 elif tried.state == "abandoned":
                     self._abandoned(entry, tried)

@@ -27,6 +27,7 @@ from bson.codec_options import CodecOptions
 from pymongo import MongoClient
 
 Document = dict[str, Any]
+STANDSTILLS = {"SIGSTOP", "blocked loop: engine"}
 
 
 @dataclass(slots=True)
@@ -128,6 +129,17 @@ class History:
             if raised.setdefault(step.epoch, step.seq) < step.seq:
                 claims.setdefault(step.epoch, step.at)
         return claims
+
+    def stood_still(self, tried: Former) -> bool:
+        """Whether the instance of an attempt stood still in the middle of it, so that a deadline passed."""
+        since, until = tried.started_at or 0.0, tried.finished_at or float("inf")
+        return any(
+            fault.target == tried.executor
+            and fault.kind in STANDSTILLS
+            and fault.began_at <= until
+            and since <= fault.healed_at
+            for fault in self.disturbances
+        )
 
     def commands_by_job(self) -> dict[str, list[Sent]]:
         found: dict[str, list[Sent]] = defaultdict(list)

@@ -2,12 +2,13 @@
 
 A misfire must be later than its grace, and unwanted by its policy: under `latest` a newer slot was decided
 with it, under `all` there were more than the limit. What is excluded must be so by the schedule, and what the
-schedule excludes must not have run. An overlap needs an earlier run of the job that was not
-over. A cancellation needs somebody who asked: for the run, or by deleting or pausing the job.
+schedule excludes must not have run. An overlap needs an earlier run of the job that was not over. A
+cancellation needs somebody who asked: for the run, or by deleting or pausing the job. A failure needs an
+instance that stood still meanwhile: a webhook's connection, say, was then not made in time.
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from checker_due import due, excluded, length
@@ -118,11 +119,13 @@ class JobRuns:
         commands: Sequence[Sent],
         cancelled: Mapping[str, Sent],
         *,
+        stood_still: Callable[[Former], bool],
         tolerances: Tolerances,
         report: Report,
     ) -> None:
         self._timeline = timeline
         self._entries = entries
+        self._stood_still = stood_still
         self._ends = [sent for sent in commands if sent.type in {"job.delete", "job.pause"}]
         self._cancelled = cancelled
         self._tolerances = tolerances
@@ -132,7 +135,7 @@ class JobRuns:
         for entry in self._entries:
             if entry.state in {"queued", "running"}:
                 self._report.find("unsettled", entry=entry.id, state=entry.state)
-            elif entry.state in {"failed", "timed_out"}:
+            elif entry.state in {"failed", "timed_out"} and not self._stood_still(entry.tries()[-1]):
                 self._report.find("failed", entry=entry.id, state=entry.state, reason=entry.reason)
             for tried in entry.tries():
                 if tried.state == "cancelled" and not self._was_asked(entry, tried):

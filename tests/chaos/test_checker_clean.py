@@ -2,6 +2,7 @@
 
 import pytest
 from checker import check
+from checker_history import Disturbance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_history import LASTS, START, make
@@ -46,3 +47,15 @@ def test_lateness_is_counted_from_the_slot() -> None:
     report = check(sample.history)
     assert report.ok
     assert report.late["> 10 s"] - check(make(4).history).late["> 10 s"] == 1
+
+
+def test_a_run_may_fail_whose_instance_stood_still_in_the_middle_of_it() -> None:
+    sample = make(5)
+    entry = sample.ran()[0]
+    sample.history.work.remove(sample.work_of(entry))
+    entry.state = "failed"
+    assert {"failed", "without_evidence"} <= set(check(sample.history).counts)
+    since, until = entry.started_at or 0.0, entry.finished_at or 0.0
+    frozen = Disturbance(99, "SIGSTOP", entry.executor or "", since, until)
+    sample.history.disturbances.append(frozen)
+    assert check(sample.history).ok
