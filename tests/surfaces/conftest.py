@@ -1,12 +1,33 @@
-"""`ns`: a namespace for applications; `embed`: instances in the test's own process."""
+"""`ns`: a namespace for applications; `embed`: instances in this process; `cronexec`: the command line."""
 
+import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from applications import Namespace
+from cli_program import CommandLine, Serving, serving, settings_for
 
 from cronexec import Cronexec
+
+
+@pytest.fixture(scope="module")
+def environment(amqp_url: str, mongo_url: str) -> dict[str, str]:
+    return settings_for(amqp_url, mongo_url, f"t{secrets.token_hex(4)}")
+
+
+@pytest.fixture(scope="module")
+def holder(environment: dict[str, str]) -> Iterator[Serving]:
+    with serving(environment) as served:
+        served.wait_for("term.first_commit")
+        yield served
+
+
+@pytest.fixture
+def cronexec(environment: dict[str, str], holder: Serving) -> CommandLine:
+    """The command line, in a namespace that an instance holds; one for all tests of a module."""
+    assert holder.lines
+    return CommandLine(environment)
 
 
 @pytest.fixture

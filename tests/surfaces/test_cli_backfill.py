@@ -3,13 +3,13 @@
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from applications import Namespace
-from cli_program import CommandLine, Serving, serving, settings_for
+from cli_program import CommandLine, Serving
 
 from cronexec.errors import RefusedError
 
@@ -21,24 +21,6 @@ TYPES = {
         "season": {"type": "string"},
     }
 }
-
-
-@pytest.fixture(scope="module")
-def environment(amqp_url: str, mongo_url: str) -> dict[str, str]:
-    return settings_for(amqp_url, mongo_url, f"t{secrets.token_hex(4)}")
-
-
-@pytest.fixture(scope="module")
-def holder(environment: dict[str, str]) -> Iterator[Serving]:
-    with serving(environment) as served:
-        served.wait_for("term.first_commit")
-        yield served
-
-
-@pytest.fixture
-def cronexec(environment: dict[str, str], holder: Serving) -> CommandLine:
-    assert holder.lines
-    return CommandLine(environment)
 
 
 @pytest.fixture

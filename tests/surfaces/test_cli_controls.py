@@ -2,30 +2,11 @@
 
 import json
 import secrets
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from cli_program import CommandLine, Serving, serving, settings_for
-
-
-@pytest.fixture(scope="module")
-def environment(amqp_url: str, mongo_url: str) -> dict[str, str]:
-    return settings_for(amqp_url, mongo_url, f"t{secrets.token_hex(4)}")
-
-
-@pytest.fixture(scope="module")
-def holder(environment: dict[str, str]) -> Iterator[Serving]:
-    with serving(environment) as served:
-        served.wait_for("term.first_commit")
-        yield served
-
-
-@pytest.fixture
-def cronexec(environment: dict[str, str], holder: Serving) -> CommandLine:
-    assert holder.lines
-    return CommandLine(environment)
+from cli_program import CommandLine
 
 
 @pytest.fixture

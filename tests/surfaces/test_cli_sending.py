@@ -2,33 +2,14 @@
 
 import json
 import secrets
-from collections.abc import Iterator
 
 import pika
 import pytest
-from cli_program import Answer, CommandLine, Serving, serving, settings_for
+from cli_program import Answer, CommandLine, serving
 from pika.exceptions import ChannelClosedByBroker
 from pymongo import MongoClient
 
 JOB = '{"name": "%s", "schedule": {"every": "1h"}, "target": {"type": "handler", "name": "nobody-has"}}'
-
-
-@pytest.fixture(scope="module")
-def environment(amqp_url: str, mongo_url: str) -> dict[str, str]:
-    return settings_for(amqp_url, mongo_url, f"t{secrets.token_hex(4)}")
-
-
-@pytest.fixture(scope="module")
-def holder(environment: dict[str, str]) -> Iterator[Serving]:
-    with serving(environment) as served:
-        served.wait_for("term.first_commit")
-        yield served
-
-
-@pytest.fixture
-def cronexec(environment: dict[str, str], holder: Serving) -> CommandLine:
-    assert holder.lines
-    return CommandLine(environment)
 
 
 @pytest.fixture

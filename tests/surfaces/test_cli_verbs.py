@@ -3,34 +3,16 @@
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pika
 import pytest
-from cli_program import Answer, CommandLine, Serving, serving, settings_for
+from cli_program import Answer, CommandLine
 from pymongo import MongoClient
 
 WAIT = 20.0
-
-
-@pytest.fixture(scope="module")
-def environment(amqp_url: str, mongo_url: str) -> dict[str, str]:
-    return settings_for(amqp_url, mongo_url, f"t{secrets.token_hex(4)}")
-
-
-@pytest.fixture(scope="module")
-def holder(environment: dict[str, str]) -> Iterator[Serving]:
-    with serving(environment) as served:
-        served.wait_for("term.first_commit")
-        yield served
-
-
-@pytest.fixture
-def cronexec(environment: dict[str, str], holder: Serving) -> CommandLine:
-    assert holder.lines
-    return CommandLine(environment)
 
 
 @pytest.fixture
