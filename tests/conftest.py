@@ -10,6 +10,7 @@ skipped; under CI they fail. No other setting of the developer's environment rea
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,9 @@ EXCHANGES = ("control",)
 SETTINGS = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("CRONEXEC_")}
 
 os.environ["PATH"] += os.pathsep + str(FETCHED)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)

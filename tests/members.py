@@ -19,6 +19,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from patience import PATIENCE
+
 from cronexec.client import Client
 from cronexec.connection import Connection
 from cronexec.domain.job import JobDocument
@@ -89,7 +91,7 @@ class Cluster:
         self.members[name] = Member(name, process, log)
         return self.members[name]
 
-    async def holder(self, *, other_than: str | None = None, timeout: float = 30) -> TermRecord:
+    async def holder(self, *, other_than: str | None = None, timeout: float = PATIENCE) -> TermRecord:
         """Wait for a living holder (other than `other_than`) that keeps up with the time."""
 
         async def holds() -> TermRecord | None:
@@ -120,7 +122,7 @@ class Cluster:
 
         await wait_for(is_settled, "every run to be settled", timeout=timeout, interval=0.5)
 
-    async def ended(self, member: Member, *, timeout: float = 60) -> int:
+    async def ended(self, member: Member, *, timeout: float = PATIENCE) -> int:
         """Wait for the end of a member that was told to end; returns its exit code."""
 
         async def has_ended() -> bool:
@@ -169,7 +171,11 @@ async def open_cluster(
 
 
 async def wait_for(
-    condition: Callable[[], Awaitable[T | None]], what: str, *, timeout: float = 30, interval: float = 0.05
+    condition: Callable[[], Awaitable[T | None]],
+    what: str,
+    *,
+    timeout: float = PATIENCE,
+    interval: float = 0.05,
 ) -> T:
     """Wait until `condition` returns something true, and return that.
 

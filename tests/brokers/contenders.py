@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import pika
 import structlog
+from patience import PATIENCE
 
 from cronexec.adapters.clock import SystemClock
 from cronexec.adapters.memory_store import MemoryDatabase, MemoryStore
@@ -32,7 +33,6 @@ from cronexec.verify import verify_ledger
 
 T = TypeVar("T")
 QUEUES = ("baton", "commands", "commands.newer", "commands.rejected")
-SOON = 20.0  # seconds: longer than anything takes that has no timeout to wait for
 LOOK_INTERVAL = 0.02
 TICK = {"name": "tick", "schedule": {"every": "1s"}, "target": {"type": "handler", "name": "tick"}}
 QUICKLY: dict[str, Any] = {
@@ -168,13 +168,13 @@ class Schedule:
         self.database.versions["tick", 1] = JobVersion(**given, name="tick", to_at=None)
         self.database.term = replace(term, revision=1)
 
-    async def holder(self, *, other_than: Contender | None = None, within: float = SOON) -> Contender:
+    async def holder(self, *, other_than: Contender | None = None, within: float = PATIENCE) -> Contender:
         def holding() -> Contender | None:
             return next((each for each in self.contenders if each.term and each is not other_than), None)
 
         return await self.until(holding, "a holder", within)
 
-    async def until(self, condition: Callable[[], T | None], what: str, within: float = SOON) -> T:
+    async def until(self, condition: Callable[[], T | None], what: str, within: float = PATIENCE) -> T:
         """Return what the condition gives as soon as it holds: neither broker nor contender tells us."""
         deadline = asyncio.get_running_loop().time() + within
         while not (found := condition()):
@@ -190,7 +190,7 @@ class Schedule:
     def last_events(self) -> str:
         return "; ".join(f"{each.name}: {each.events[-4:]}" for each in self.contenders)
 
-    async def slots_run(self, count: int, within: float = SOON) -> None:
+    async def slots_run(self, count: int, within: float = PATIENCE) -> None:
         """Wait until so many more slots have run."""
         before = self.succeeded()
         await self.until(lambda: self.succeeded() >= before + count, f"{count} more slots", within)

@@ -5,13 +5,15 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
-from contenders import SOON, Contender, Schedule
+from contenders import Contender, Schedule
+from patience import PATIENCE
 
 from cronexec.dev.rabbitmq import PrivateRabbitmq
 from cronexec.runtime.baton import UNTOLD_INTERVAL
 
 HANDOVERS = 30
 COUNTED = ("warning", "error", "exception")
+AT_MOST_LATE = 20.0  # seconds
 # A busy machine may stand still for longer than the leases of these tests last: another fault than this one.
 UNHURRIED = {"lease": timedelta(seconds=10), "baton_lost_after": timedelta(seconds=15)}
 
@@ -81,7 +83,7 @@ async def test_a_queue_deleted_and_declared_again_by_others_is_competed_for(sche
         channel.queue_declare(schedule.baton, durable=True, arguments=arguments)
 
     await schedule.operate(replace_queue)
-    reason = await end_of_term(schedule, holder, within=UNTOLD_INTERVAL + SOON)
+    reason = await end_of_term(schedule, holder, within=UNTOLD_INTERVAL + PATIENCE)
     assert "cancelled the consumer" in reason or reason == "renewed_baton_not_delivered"
     successor = await schedule.holder()
     await assert_healthy(schedule)
@@ -115,7 +117,7 @@ async def test_a_connection_that_the_broker_closes_ends_the_term_at_once(
     await assert_healthy(schedule)
 
 
-async def end_of_term(schedule: Schedule, holder: Contender, within: float = SOON) -> str:
+async def end_of_term(schedule: Schedule, holder: Contender, within: float = PATIENCE) -> str:
     ended = await schedule.until(lambda: holder.said("term.ended"), "end of the term", within)
     return str(ended[0]["reason"])
 
@@ -125,7 +127,7 @@ async def assert_healthy(schedule: Schedule) -> None:
     await schedule.slots_run(1)
     assert await schedule.batons_ready() == 0
     await schedule.verify()
-    assert schedule.latest() < SOON
+    assert schedule.latest() < AT_MOST_LATE
     for contender in schedule.contenders:
         counted = contender.instance.health().events
         assert counted == Counter(each["event"] for each in contender.events if each["level"] in COUNTED)

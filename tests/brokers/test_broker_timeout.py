@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from contenders import SOON, Contender, Schedule
+from contenders import Contender, Schedule
+from patience import PATIENCE
 from two_minutes import LENGTH, RENEW_INTERVAL, TwoMinutes
 
 from cronexec.adapters.rabbitmq_topology import QueueType
@@ -48,7 +49,7 @@ async def struck_by_the_timeout(schedule: Schedule, holder: Contender) -> None:
 
 async def renewed_again(schedule: Schedule) -> None:
     before = len(schedule.said("baton.renewed"))
-    await schedule.until(lambda: len(schedule.said("baton.renewed")) > before + 1, "renewal", 2 * SOON)
+    await schedule.until(lambda: len(schedule.said("baton.renewed")) > before + 1, "renewal", 2 * PATIENCE)
     assert await schedule.batons_ready() == 0
     await schedule.verify()
 

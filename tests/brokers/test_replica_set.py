@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from missing_servers import do_without
+from patience import PATIENCE
 from stores import ANNA, MongoBench, begin, entry, write
 
 from cronexec.dev.errors import MissingServerError
@@ -18,8 +19,6 @@ from cronexec.ports import RunFilter, Store
 
 ELECTION_TIMEOUT = timedelta(seconds=3)
 UNDER_WAY = 20  # writes
-SOON = 30.0  # seconds
-ELECTED_WITHIN = 60.0  # seconds, on a machine that has other things to do
 WRITES_AGAIN_WITHIN = 3.0  # seconds after a primary was elected
 
 
@@ -53,7 +52,7 @@ class Writer:
 
     def wait_until_under_way(self) -> None:
         """Wait, in another thread, until a number of writes was acknowledged."""
-        assert self._under_way.wait(SOON), f"{len(self.acknowledged)} writes after {SOON:g} s"
+        assert self._under_way.wait(PATIENCE), f"{len(self.acknowledged)} writes after {PATIENCE:g} s"
 
     async def write_until(self, done: Callable[[], bool]) -> None:
         term: Term | None = await begin(self.store)
@@ -103,7 +102,7 @@ async def through(writer: Writer, fault: Callable[[], float]) -> float:
     def over() -> bool:
         return happened.done() and writer.first_after(happened.result()) is not None
 
-    async with asyncio.timeout(2 * ELECTED_WITHIN):
+    async with asyncio.timeout(2 * PATIENCE):
         await writer.write_until(over)
     after = writer.first_after(await happened)
     assert after is not None

@@ -63,7 +63,7 @@ async def stands_by(member: Member) -> None:
         member.require_alive()
         return bool(member.events("candidate.standing_by"))
 
-    await wait_for(listed, f"{member.name} to stand by", timeout=20)
+    await wait_for(listed, f"{member.name} to stand by")
 
 
 @pytest.mark.load
@@ -143,7 +143,7 @@ async def holder_is(cluster: Cluster, name: str) -> None:
     async def holds() -> bool:
         return (await cluster.connection.store.terms.read()).holder_name == name
 
-    await wait_for(holds, f"{name} to hold", timeout=20)
+    await wait_for(holds, f"{name} to hold")
 
 
 async def runs_of_fresh(cluster: Cluster, name: str, count: int) -> None:
@@ -156,7 +156,7 @@ async def runs_of_fresh(cluster: Cluster, name: str, count: int) -> None:
         assert all(run.executor and run.executor.name.startswith("new") for run in runs)
         return sum(run.executor is not None and run.executor.name == name for run in runs) >= count
 
-    await wait_for(have_run, f"{count} runs on {name}", timeout=20)
+    await wait_for(have_run, f"{count} runs on {name}")
 
 
 async def wait_for_event(member: Member, event: str) -> None:
@@ -164,4 +164,4 @@ async def wait_for_event(member: Member, event: str) -> None:
         member.require_alive()
         return bool(member.events(event))
 
-    await wait_for(has_said, f"{event} of {member.name}", timeout=20)
+    await wait_for(has_said, f"{event} of {member.name}")

@@ -153,7 +153,7 @@ async def assert_ended(place: Place) -> None:
             "isolated",
         }
 
-    await wait_for(told, "the handlers to have ended", timeout=10)
+    await wait_for(told, "the handlers to have ended")
 
 
 async def test_a_timeout_ends_every_kind_of_run(place: Place) -> None:

@@ -19,7 +19,7 @@ async def test_the_baton_survives_thirty_handovers(cluster: Cluster) -> None:
     for name in ("a", "b", "c"):
         cluster.start(name)
     await cluster.holder()
-    await wait_for(lambda: standby(cluster), "all instances to stand by", timeout=20)
+    await wait_for(lambda: standby(cluster), "all instances to stand by")
     await put_every_second(cluster)
     for _ in range(HANDOVERS):
         record = await cluster.holder()
@@ -43,7 +43,7 @@ async def test_two_extra_batons_leave_one_holder_and_no_new_term(cluster: Cluste
     async def discarded() -> bool:
         return len(member.events("baton.duplicate_discarded")) == 2
 
-    await wait_for(discarded, "two discarded duplicates", timeout=10)
+    await wait_for(discarded, "two discarded duplicates")
     await slots_to_run(cluster, 3)
     after = await cluster.holder()
     assert (after.epoch, after.holder_name) == (record.epoch, record.holder_name)
@@ -58,15 +58,16 @@ async def test_a_purged_baton_comes_back_by_itself(cluster: Cluster, amqp_url: s
     }
     for name in ("a", "b"):
         cluster.start(name, **settings)
-    record = await cluster.holder()
+    await cluster.holder()
     await put_every_second(cluster)
     # While the holder dies its baton is ready for a moment: without consumers, a purge gets it.
     for name in ("a", "b"):
         cluster.kill(name)
-    await wait_for(lambda: purged(amqp_url, cluster.settings.namespace), "a baton to purge", timeout=20)
+    record = await cluster.connection.store.terms.read()  # the second to die may have held it for a moment
+    await wait_for(lambda: purged(amqp_url, cluster.settings.namespace), "a baton to purge")
     cluster.start("c", **settings)
     cluster.start("d", **settings)
-    after = await cluster.holder(timeout=40)
+    after = await cluster.holder()
     assert after.epoch == record.epoch + 1
     inserted = [len(member.events("baton.inserted")) for member in cluster.members.values()]
     assert sum(inserted) == 1, "one insertion in the whole namespace"
@@ -84,12 +85,12 @@ async def test_a_holder_with_a_wrong_clock_skips_and_repeats_nothing(
     await put_every_second(cluster)
     await slots_to_run(cluster, 3)
     cluster.start("wrong", wall_offset=offset.total_seconds())
-    await wait_for(lambda: standby(cluster), "the instance with the wrong clock to stand by", timeout=20)
+    await wait_for(lambda: standby(cluster), "the instance with the wrong clock to stand by")
     await cluster.kill_holder()
     await cluster.holder(other_than="right")
     await slots_to_run(cluster, 3)
     cluster.start("again")
-    await wait_for(lambda: standby(cluster), "another instance to stand by", timeout=20)
+    await wait_for(lambda: standby(cluster), "another instance to stand by")
     await cluster.ended(cluster.terminate("wrong"))
     await cluster.holder(other_than="wrong")
     await slots_to_run(cluster, 2)
@@ -120,7 +121,7 @@ async def slots_to_run(cluster: Cluster, count: int) -> None:
         return len(slots() - before) >= count
 
     before = slots()
-    await wait_for(have_run, f"{count} more slots to run", timeout=20)
+    await wait_for(have_run, f"{count} more slots to run")
 
 
 async def standby(cluster: Cluster) -> bool:

@@ -111,7 +111,7 @@ async def test_a_replacement_goes_on_when_the_holder_that_decided_it_is_killed(c
     await reaches(cluster, "newest#first", lambda run: run.state is RunState.RUNNING)
     for name in ("b", "c"):
         cluster.start(name)
-    await wait_for(lambda: stand_by(cluster, "b", "c"), "the others to stand by", timeout=20)
+    await wait_for(lambda: stand_by(cluster, "b", "c"), "the others to stand by")
     await cluster.client.baton.release()
     second = await cluster.holder(other_than="a")
     await cluster.client.jobs.trigger("newest", key="second")
@@ -145,6 +145,6 @@ async def reaches(cluster: Cluster, run_id: str, condition: Any) -> Run:
         run = await cluster.client.runs.get(run_id)
         return run if run is not None and condition(run) else None
 
-    run = await wait_for(found, f"{run_id} to get there", timeout=40)
+    run = await wait_for(found, f"{run_id} to get there")
     assert run is not None
     return run

@@ -83,7 +83,7 @@ async def test_a_run_of_a_killed_instance_is_repeated_where_its_job_says_so(clus
         found = await cluster.client.runs.list(RunFilter(states=[RunState.RUNNING]))
         return found[0] if found else None
 
-    await wait_for(runs, "the run to start", timeout=10)
+    await wait_for(runs, "the run to start")
     cluster.start("b", **LOST_AFTER)
     assert await cluster.kill_holder() == "a"
 
@@ -91,7 +91,7 @@ async def test_a_run_of_a_killed_instance_is_repeated_where_its_job_says_so(clus
         run = await cluster.client.runs.get("long#once")
         return run if run is not None and run.state is RunState.SUCCEEDED else None
 
-    run = await wait_for(has_succeeded, "the repeated run to succeed", timeout=40)
+    run = await wait_for(has_succeeded, "the repeated run to succeed")
     assert run is not None
     assert [(former.outcome.reason, former.executor.name) for former in run.attempts if former.executor] == [
         ("instance_lost", "a")

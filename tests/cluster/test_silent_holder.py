@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from harness import Cluster
 from members import Member, open_cluster, wait_for
+from patience import PATIENCE
 
 from cronexec.adapters.management import ManagementApi
 from cronexec.adapters.rabbitmq import RabbitMQ
@@ -20,7 +21,6 @@ from cronexec.errors import UnreachableError
 from cronexec.ports import LinkLost
 from cronexec.verify import verify_ledger
 
-SOON = 10.0
 FAULTS = 3
 OFTEN = {  # the faults come sooner than BATON_LOST_AFTER would allow a second closing in one term
     "CRONEXEC_LEASE": "3s",
@@ -69,7 +69,7 @@ async def test_the_link_of_one_instance_is_closed_and_of_no_other(management_url
         (link,) = await wait_for(lambda: management.links_of("a"), "the plugin to list the link")
         assert await management.links_of("nobody") == []
         assert await management.close_link(link, "a test")
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(PATIENCE):
             lost = await links["a"].events()
         assert isinstance(lost, LinkLost)
         assert "a test" in lost.reason
@@ -118,7 +118,7 @@ async def test_a_management_that_never_answers_is_given_up() -> None:
     server = await asyncio.start_server(silent, LOOPBACK, 0)
     management = ManagementApi(f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}", vhost="/")
     try:
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(PATIENCE):
             with pytest.raises(UnreachableError, match="did not answer within 2 s"):
                 await management.links_of("nobody")
     finally:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import pika
 import pytest
+from patience import PATIENCE
 
 from cronexec.adapters.memory_broker import MemoryBroker
 from cronexec.adapters.memory_hub import MemoryHub
@@ -15,7 +16,6 @@ from cronexec.adapters.rabbitmq_topology import QueueType
 from cronexec.errors import NotYetAppliedError, RefusedError, UnreachableError
 from cronexec.ports import BatonArrived, Broker, CommandArrived, Link, LinkEvent, LinkLost
 
-SOON = 5.0  # seconds: longer than anything takes
 QUIET = 0.15  # seconds in which an event that should not come would have come
 
 
@@ -98,10 +98,10 @@ async def loss(link: Link) -> LinkLost:
 
 async def next_event(link: Link) -> LinkEvent:
     try:
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(PATIENCE):
             return await link.events()
     except TimeoutError:
-        pytest.fail(f"no event within {SOON:g} s")
+        pytest.fail(f"no event within {PATIENCE:g} s")
 
 
 async def assert_quiet(*links: Link) -> None:
@@ -113,7 +113,7 @@ async def assert_quiet(*links: Link) -> None:
 
 
 async def put_baton(broker: Broker, message_id: str = "first") -> None:
-    assert await broker.publisher().publish_baton(message_id, b"{}", SOON), "the baton was not confirmed"
+    assert await broker.publisher().publish_baton(message_id, b"{}", PATIENCE), "the baton was not confirmed"
 
 
 async def send(broker: Broker, count: int, first: int = 0) -> list[str]:
@@ -365,7 +365,7 @@ async def test_requests_get_their_own_replies(bench: Bench) -> None:
     holder, sender = bench.instance(), bench.instance()
     link = await holder.open_link()
     playing = asyncio.create_task(answer(link, holder, lambda each: {"ok": True, "id": each.message_id}))
-    requests = [sender.request(b"{}", command_id=f"r{number}", wait=SOON) for number in range(50)]
+    requests = [sender.request(b"{}", command_id=f"r{number}", wait=PATIENCE) for number in range(50)]
     replies = await asyncio.gather(*requests)
     assert [reply["id"] for reply in replies] == [f"r{number}" for number in range(50)]
     await link.close()
@@ -422,7 +422,7 @@ async def test_rejected_commands_that_are_taken_return_unless_they_are_removed(b
     async with broker.take_rejected(10) as taken:
         assert [each.command.message_id for each in taken] == ["m1", "m2", "m3"]
         taken[1].remove()
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         while len(await broker.rejected()) < 2:  # noqa: ASYNC110  the broker tells nobody
             await asyncio.sleep(QUIET)
     assert [each.message_id for each in await broker.rejected()] == ["m1", "m3"]
@@ -436,12 +436,12 @@ async def test_a_message_that_no_queue_takes_is_refused(bench: Bench) -> None:
         with pytest.raises(RefusedError) as caught:
             await publisher.publish(exchange, "nowhere", b"x", {"a": 1}, content_type="text/plain")
         assert caught.value.code == "unroutable"
-    assert await publisher.publish_baton("still works", b"{}", SOON)
+    assert await publisher.publish_baton("still works", b"{}", PATIENCE)
 
 
 async def test_a_closed_publisher_says_so(bench: Bench) -> None:
     publisher = bench.instance().publisher()
-    await publisher.publish_baton("one", b"{}", SOON)
+    await publisher.publish_baton("one", b"{}", PATIENCE)
     await publisher.close()
     with pytest.raises(UnreachableError):
-        await publisher.publish_baton("two", b"{}", SOON)
+        await publisher.publish_baton("two", b"{}", PATIENCE)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pika
 import pytest
+from patience import PATIENCE
 
 from cronexec.adapters.memory_broker import MemoryBroker
 from cronexec.adapters.memory_hub import MemoryHub
@@ -12,8 +13,6 @@ from cronexec.adapters.rabbitmq import RabbitMQ
 from cronexec.dev.servers import Servers
 from cronexec.errors import RefusedError, UnreachableError
 from cronexec.ports import Broker
-
-SOON = 10.0  # seconds: longer than anything takes
 
 Make = Callable[[], Broker]
 
@@ -42,7 +41,7 @@ async def test_everybody_who_listens_gets_what_is_said_in_its_order(make: Make) 
     publisher = make().publisher()
     for number in range(10):
         await publisher.publish_control(b"%d" % number)
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         heard = [[await control.next() for _ in range(10)] for control in controls]
     assert heard == [[b"%d" % number for number in range(10)]] * 3
 
@@ -53,7 +52,7 @@ async def test_nothing_is_kept_for_who_comes_later(make: Make) -> None:
     await publisher.publish_control(b"early")
     later = await make().open_control()
     await publisher.publish_control(b"late")
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         assert [await first.next(), await first.next()] == [b"early", b"late"]
         assert await later.next() == b"late"
 
@@ -77,7 +76,7 @@ async def test_a_broker_that_closes_ends_the_listening_and_it_can_begin_anew(mak
     waiting = asyncio.create_task(control.next())
     await asyncio.sleep(0)
     await control.close()
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(UnreachableError):
             await waiting
         with pytest.raises(UnreachableError):
@@ -95,7 +94,7 @@ async def test_a_lost_connection_is_told_at_once(make: Make, servers: Servers) -
     control = await broker.open_control()
     waiting = asyncio.create_task(control.next())
     await asyncio.to_thread(servers.rabbitmq.ctl, "close_all_connections", "maintenance")
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(UnreachableError):
             await waiting
         again = await broker.open_control()
@@ -119,7 +118,7 @@ async def test_a_deleted_exchange_is_declared_by_who_listens_next(
         await publisher.publish_control(b"hello?")
     listening = await make().open_control()
     await publisher.publish_control(b"again")
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         assert await listening.next() == b"again"
 
 
@@ -136,11 +135,11 @@ async def test_under_an_alarm_who_listens_goes_on_and_hears_what_is_said_after_i
     await asyncio.to_thread(servers.rabbitmq.ctl, "set_vm_memory_high_watermark", "0.0000001")
     try:
         saying = asyncio.create_task(publisher.publish_control(b"during"))
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(PATIENCE):
             assert await control.next() == b"before"
             assert await (await listener.open_control()).close() is None  # it answers all the same
     finally:
         await asyncio.to_thread(servers.rabbitmq.ctl, "set_vm_memory_high_watermark", "0.6")
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         await saying
         assert await control.next() == b"during"

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pika
 import pytest
+from patience import PATIENCE
 
 from cronexec.adapters.amqp import server_version
 from cronexec.adapters.amqp_stream import AsyncioStreams
@@ -26,9 +27,6 @@ from cronexec.adapters.rabbitmq_topology import Topology
 from cronexec.dev.servers import Servers
 from cronexec.errors import NotYetAppliedError, SettingsError, UnreachableError
 from cronexec.ports import BatonArrived, CommandArrived, LinkEvent, LinkLost, QueueDepth
-
-SOON = 5.0  # seconds: longer than anything takes
-ALARM_SEEN = 10.0  # seconds in which a broker notices its memory and blocks a connection
 
 Make = Callable[..., RabbitMQ]
 Ctl = Callable[..., Awaitable[str]]
@@ -74,7 +72,7 @@ async def within(seconds: float, event: Awaitable[LinkEvent]) -> LinkEvent:
         return await event
 
 
-async def until(question: Callable[[], Awaitable[Any]], seconds: float = SOON) -> Any:
+async def until(question: Callable[[], Awaitable[Any]], seconds: float = PATIENCE) -> Any:
     """Ask the broker, which tells nobody by itself, until the answer is true; return it."""
     answer = None
     try:
@@ -116,8 +114,8 @@ async def test_a_baton_queue_with_other_arguments_is_used_as_it_is(
     await asyncio.to_thread(lambda: declare(f"{namespace}.baton", **arguments))
     broker = make()
     link = await broker.open_link()
-    assert await broker.publisher().publish_baton("one", b"{}", SOON)
-    assert isinstance(await within(SOON, link.events()), BatonArrived)
+    assert await broker.publisher().publish_baton("one", b"{}", PATIENCE)
+    assert isinstance(await within(PATIENCE, link.events()), BatonArrived)
 
 
 @pytest.mark.parametrize(
@@ -141,15 +139,15 @@ async def test_a_command_queue_with_other_arguments_is_used_as_it_is(
     link = await broker.open_link()
     await link.take_commands()
     await broker.publisher().publish_command(b"{}", command_id="one", reply_to=None)
-    assert isinstance(await within(SOON, link.events()), CommandArrived)
+    assert isinstance(await within(PATIENCE, link.events()), CommandArrived)
 
 
 async def test_instances_with_classic_queues_hand_the_baton_on(make: Make) -> None:
     holder, standby = [await make(queue_type="classic").open_link() for _ in range(2)]
-    assert await make(queue_type="classic").publisher().publish_baton("one", b"{}", SOON)
-    await within(SOON, holder.events())
+    assert await make(queue_type="classic").publisher().publish_baton("one", b"{}", PATIENCE)
+    await within(PATIENCE, holder.events())
     await holder.release()
-    assert isinstance(await within(SOON, standby.events()), BatonArrived)
+    assert isinstance(await within(PATIENCE, standby.events()), BatonArrived)
 
 
 def test_the_delivery_limit_is_lifted_where_minus_one_means_no_limit() -> None:
@@ -188,28 +186,28 @@ async def test_a_rejected_command_is_stamped_with_the_databases_time(make: Make)
 async def test_a_connection_that_the_broker_closes_is_one_loss_and_is_survived(make: Make, ctl: Ctl) -> None:
     broker = make()
     link = await broker.open_link()
-    assert await broker.publisher().publish_baton("one", b"{}", SOON)
-    await within(SOON, link.events())
+    assert await broker.publisher().publish_baton("one", b"{}", PATIENCE)
+    await within(PATIENCE, link.events())
     await ctl("close_all_connections", "maintenance")
-    lost = await within(SOON, link.events())
+    lost = await within(PATIENCE, link.events())
     assert isinstance(lost, LinkLost)
     assert "maintenance" in lost.reason
     assert await link.events() is lost
     again = await broker.open_link()
-    assert isinstance(await within(SOON, again.events()), BatonArrived)
-    assert await broker.publisher().publish_baton("two", b"{}", SOON)
+    assert isinstance(await within(PATIENCE, again.events()), BatonArrived)
+    assert await broker.publisher().publish_baton("two", b"{}", PATIENCE)
 
 
 async def test_a_request_survives_the_end_of_its_connection(make: Make, ctl: Ctl) -> None:
     sender, holder = make(), make()
-    asked = asyncio.create_task(sender.request(b"{}", command_id="one", wait=2 * SOON))
+    asked = asyncio.create_task(sender.request(b"{}", command_id="one", wait=2 * PATIENCE))
     await until(lambda: _depth(sender, "commands"))
     await ctl("close_all_connections", "maintenance")
     link = await holder.open_link()
     await link.take_commands()
     while not asked.done():  # the first copy's requester is gone; the second one's gets it
         event = asyncio.ensure_future(link.events())
-        await asyncio.wait([event, asked], return_when=asyncio.FIRST_COMPLETED, timeout=SOON)
+        await asyncio.wait([event, asked], return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE)
         if event.cancel():
             break
         arrived = event.result()
@@ -230,8 +228,8 @@ async def test_a_thread_can_sever_a_link_while_the_loop_is_blocked(make: Make) -
     """The successor lives on another loop in another thread, as in another process."""
     holder_broker = make()
     holder = await holder_broker.open_link()
-    assert await holder_broker.publisher().publish_baton("one", b"{}", SOON)
-    await within(SOON, holder.events())
+    assert await holder_broker.publisher().publish_baton("one", b"{}", PATIENCE)
+    await within(PATIENCE, holder.events())
     standing_by, taken = threading.Event(), threading.Event()
 
     async def stand_by() -> None:
@@ -240,20 +238,20 @@ async def test_a_thread_can_sever_a_link_while_the_loop_is_blocked(make: Make) -
         )
         link = await broker.open_link()
         standing_by.set()
-        async with asyncio.timeout(2 * SOON):
+        async with asyncio.timeout(2 * PATIENCE):
             await link.events()
         taken.set()
         await broker.close()
 
     thread = threading.Thread(target=lambda: asyncio.run(stand_by()))
     thread.start()
-    await asyncio.to_thread(standing_by.wait, SOON)
+    await asyncio.to_thread(standing_by.wait, PATIENCE)
     severing = threading.Thread(target=holder.sever)
     severing.start()
-    assert taken.wait(SOON), "the standby has not got the baton while our loop was blocked"
+    assert taken.wait(PATIENCE), "the standby has not got the baton while our loop was blocked"
     severing.join()
     thread.join()
-    assert isinstance(await within(SOON, holder.events()), LinkLost)
+    assert isinstance(await within(PATIENCE, holder.events()), LinkLost)
 
 
 def _url(make: Make) -> str:
@@ -268,24 +266,24 @@ async def test_under_a_memory_alarm_nothing_is_confirmed_and_a_link_still_releas
     broker, other = make(), make()
     holder, standby = await broker.open_link(), await other.open_link()
     publisher = broker.publisher()
-    assert await publisher.publish_baton("one", b"{}", SOON)
-    await within(SOON, holder.events())
+    assert await publisher.publish_baton("one", b"{}", PATIENCE)
+    await within(PATIENCE, holder.events())
     await ctl("set_vm_memory_high_watermark", "0.000001")
     try:
-        async with asyncio.timeout(ALARM_SEEN):
+        async with asyncio.timeout(PATIENCE):
             while await publisher.publish_baton("blocked", b"{}", 1):
                 pass
         assert not await publisher.publish_baton("blocked", b"{}", 1)
         started_at = asyncio.get_running_loop().time()
         await holder.release()
-        while (await within(SOON, standby.events())) != BatonArrived(
+        while (await within(PATIENCE, standby.events())) != BatonArrived(
             tag=1, message_id="one", redelivered=True
         ):
             pass
         assert asyncio.get_running_loop().time() - started_at < 1
     finally:
         await ctl("set_vm_memory_high_watermark", "0.4")
-    await until(lambda: publisher.publish_baton("after", b"{}", 1), ALARM_SEEN)
+    await until(lambda: publisher.publish_baton("after", b"{}", 1), PATIENCE)
 
 
 async def test_under_a_memory_alarm_no_publish_waits_for_a_channel_without_bound(
@@ -297,12 +295,12 @@ async def test_under_a_memory_alarm_no_publish_waits_for_a_channel_without_bound
     await publisher.reply("nobody", None, b"{}")
     await ctl("set_vm_memory_high_watermark", "0.000001")
     try:
-        async with asyncio.timeout(ALARM_SEEN):
+        async with asyncio.timeout(PATIENCE):
             while not publisher._connection.is_blocked:
                 await publisher.reply("nobody", None, b"{}")
                 await asyncio.sleep(0.02)
         publisher._connection._connection.blocked = False  # as if the broker had not said so yet
-        async with asyncio.timeout(2 * SOON):
+        async with asyncio.timeout(2 * PATIENCE):
             assert not await publisher.publish_baton("blocked", b"{}", 0.5)
             with pytest.raises(UnreachableError, match="did not confirm"):
                 await publisher.publish_command(b"{}", command_id="one", reply_to=None)
@@ -313,7 +311,7 @@ async def test_under_a_memory_alarm_no_publish_waits_for_a_channel_without_bound
                 await publisher.reply("nobody", None, b"{}")
     finally:
         await ctl("set_vm_memory_high_watermark", "0.4")
-    await until(lambda: publisher.publish_baton("after", b"{}", 1), ALARM_SEEN)
+    await until(lambda: publisher.publish_baton("after", b"{}", 1), PATIENCE)
 
 
 async def test_under_a_memory_alarm_looks_are_answered(make: Make, ctl: Ctl) -> None:
@@ -322,11 +320,11 @@ async def test_under_a_memory_alarm_looks_are_answered(make: Make, ctl: Ctl) -> 
     await broker.publisher().reject(command, code="unparseable", message="why", field=None)
     await ctl("set_vm_memory_high_watermark", "0.000001")
     try:
-        async with asyncio.timeout(ALARM_SEEN):
+        async with asyncio.timeout(PATIENCE):
             while not broker._shared.is_blocked:
                 await broker.publisher().reply("nobody", None, b"{}")
                 await asyncio.sleep(0.02)
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(PATIENCE):
             assert (await broker.baton_depth()).consumers == 0
             assert [each.body for each in await broker.rejected()] == [b"{}"]
     finally:
@@ -336,13 +334,13 @@ async def test_under_a_memory_alarm_looks_are_answered(make: Make, ctl: Ctl) -> 
 async def test_a_look_at_a_broker_that_is_cut_off_ends_with_a_clear_error_and_the_next_works(
     make: Make, amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cronexec.adapters.rabbitmq_queues.LOOK_TIMEOUT", timedelta(seconds=0.3))
     relay = Relay(amqp_url)
     broker = make(await relay.start())
     try:
         assert (await broker.baton_depth()).ready == 0
         relay.flowing.clear()
-        async with asyncio.timeout(SOON):
+        monkeypatch.setattr("cronexec.adapters.rabbitmq_queues.LOOK_TIMEOUT", timedelta(seconds=0.3))
+        async with asyncio.timeout(PATIENCE):
             with pytest.raises(UnreachableError, match=r"did not say what is in .*\.baton within 0\.3 s"):
                 await broker.baton_depth()
             with pytest.raises(UnreachableError):
@@ -403,8 +401,8 @@ async def test_a_broker_that_does_not_answer_holds_up_a_release_for_a_second_at_
     broker = make(await relay.start())
     try:
         link = await broker.open_link()
-        assert await broker.publisher().publish_baton("one", b"{}", SOON)
-        await within(SOON, link.events())
+        assert await broker.publisher().publish_baton("one", b"{}", PATIENCE)
+        await within(PATIENCE, link.events())
         relay.flowing.clear()
         started_at = asyncio.get_running_loop().time()
         assert not await broker.publisher().publish_baton("two", b"{}", 0.1)
@@ -426,14 +424,14 @@ async def test_an_orderly_stop_says_nothing_through_pika_and_a_lost_connection_d
     broker = make()
     link = await broker.open_link()
     await link.take_commands()
-    assert await broker.publisher().publish_baton("one", b"{}", SOON)
+    assert await broker.publisher().publish_baton("one", b"{}", PATIENCE)
     await link.release()
     await broker.close()
     assert [record.getMessage() for record in caplog.records if record.name.startswith("pika")] == []
     lost = make()
     link = await lost.open_link()
     link.sever()  # as a network does
-    while not isinstance(await within(SOON, link.events()), LinkLost):
+    while not isinstance(await within(PATIENCE, link.events()), LinkLost):
         pass
     assert any("connection_lost" in record.getMessage() for record in caplog.records)
 
@@ -606,7 +604,7 @@ async def test_opening_a_link_can_be_cancelled_at_any_moment(make: Make) -> None
 async def test_connections_carry_their_names_and_the_heartbeat(make: Make, ctl: Ctl, namespace: str) -> None:
     broker = make(heartbeat=timedelta(seconds=7))
     await broker.open_link()
-    await broker.publisher().publish_baton("one", b"{}", SOON)
+    await broker.publisher().publish_baton("one", b"{}", PATIENCE)
     listed = await ctl("list_connections", "timeout", "client_properties")
     mine = [line for line in listed.splitlines() if namespace in line]
     assert len(mine) == 2
@@ -637,7 +635,7 @@ async def _has_depth(broker: RabbitMQ, wanted: int) -> bool:
 
 async def test_what_the_broker_refuses_on_one_exchange_fails_nothing_else(make: Make) -> None:
     publisher = make().publisher()
-    await publisher.publish_baton("one", b"{}", SOON)
+    await publisher.publish_baton("one", b"{}", PATIENCE)
     results = await asyncio.gather(
         publisher.publish("nowhere", "", b"", {}, content_type="text/plain"),
         *(publisher.publish_command(b"{}", command_id=f"c{n}", reply_to=None) for n in range(50)),

@@ -2,12 +2,12 @@
 
 import asyncio
 
+from patience import PATIENCE
 from pymongo.lock import _async_cond_wait, _async_create_condition, _async_create_lock
 
 from cronexec.adapters.mongo_waits import mend_waits
 
 TIMEOUT = 0.05
-SOON = 5.0
 
 
 async def test_a_cancelled_wait_for_a_server_leaves_the_lock_to_others() -> None:
@@ -32,7 +32,7 @@ async def test_a_cancelled_wait_for_a_server_leaves_the_lock_to_others() -> None
     await asyncio.sleep(3 * TIMEOUT)
     waiting.cancel()
     given_up.set()
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         ends = await asyncio.gather(waiting, holding, return_exceptions=True)
     assert isinstance(ends[0], asyncio.CancelledError)
     assert ends[1] is None, "nobody has released its lock"

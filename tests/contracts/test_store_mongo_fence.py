@@ -13,6 +13,7 @@ from pathlib import Path
 import mongo_faults
 import pytest
 from mongo_faults import Proxy
+from patience import PATIENCE
 from pymongo import AsyncMongoClient
 from stores import ANNA, BERT, MongoBench, begin, entry, job, slot_at, write
 from structlog.testing import capture_logs
@@ -22,7 +23,6 @@ from cronexec.domain.run import Outcome, RunState
 from cronexec.errors import TermLostError, UnclearCommitError, UnwritableError
 from cronexec.ports import Batch, RunFilter, Settle, Start
 
-SOON = 10.0  # seconds
 FORMERLY = (
     84.0  # seconds that a dead holder's transaction blocks the term document when nobody ends its session
 )
@@ -42,7 +42,7 @@ async def frozen_holder(mongo: MongoBench) -> AsyncIterator[asyncio.subprocess.P
     )
     assert process.stdout is not None
     try:
-        assert await asyncio.wait_for(process.stdout.readline(), SOON) == b"inside\n"
+        assert await asyncio.wait_for(process.stdout.readline(), PATIENCE) == b"inside\n"
         yield process
     finally:
         if process.returncode is None:
@@ -78,7 +78,7 @@ async def test_a_holder_frozen_inside_a_transaction_wakes_up_to_a_lost_term(mong
         assert await store.terms.depose(seen.epoch, seen.seq)
         took = time.perf_counter() - began
         process.send_signal(signal.SIGCONT)
-        out, _ = await asyncio.wait_for(process.communicate(b"\n"), SOON)
+        out, _ = await asyncio.wait_for(process.communicate(b"\n"), PATIENCE)
     assert took < 1.0, f"{took:.3f} s"
     assert out == b"TermLostError\n"
     assert await store.runs.list(RunFilter()) == []

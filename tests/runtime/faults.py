@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+from patience import PATIENCE
+
 from cronexec.domain.term import Term
 from cronexec.errors import UnclearCommitError, UnreachableError
 from cronexec.ports import Batch, Store
-
-PATIENCE = 60.0
 
 Call = Callable[[], Awaitable[Any]]
 Fault = Callable[[Call], Awaitable[Any]]

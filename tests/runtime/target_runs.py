@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from patience import PATIENCE
+
 from cronexec.domain.run import Run, RunState
 from cronexec.ports import Execution
 from cronexec.targets.output import BoundedOutput
 
 SLOT = datetime(2026, 11, 20, 3, 0, tzinfo=UTC)
-PATIENCE = 10.0
 
 
 class Reports:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, MutableMapping
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 from structlog.testing import capture_logs
 from target_runs import execution_of, wait_until
 
@@ -14,7 +15,6 @@ from cronexec.targets import handler_stalls
 from cronexec.targets.handler import Handlers, HandlerTarget
 
 Events = list[MutableMapping[str, Any]]
-PATIENCE = 10.0
 
 
 @pytest.fixture

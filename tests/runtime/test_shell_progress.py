@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from target_runs import PATIENCE, Reports, execution_of, printed, wait_until
+from patience import PATIENCE
+from target_runs import Reports, execution_of, printed, wait_until
 
 from cronexec.domain.run import RunState
 from cronexec.domain.targets import ShellTarget as Document

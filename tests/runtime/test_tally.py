@@ -23,6 +23,7 @@ def shown(request: pytest.FixtureRequest) -> Iterator[list[str]]:
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("cronexec")
     logger.addHandler(handler)
+    structlog.reset_defaults()  # a test before this one may have left a configuration, if only the usual one
     if request.param == "configured":
         structlog.configure(
             processors=[structlog.stdlib.filter_by_level, structlog.processors.KeyValueRenderer()],

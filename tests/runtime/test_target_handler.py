@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 from structlog.testing import capture_logs
 from target_runs import SLOT, Reports, execution_of, printed, wait_until
 
@@ -17,8 +18,6 @@ from cronexec.errors import SettingsError
 from cronexec.ports import Execution
 from cronexec.targets.handler import Handlers, HandlerTarget
 from cronexec.targets.handler_run import Run
-
-PATIENCE = 10
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import Any
 
 import isolated_handlers as here
 import pytest
+from patience import PATIENCE
 from structlog.testing import capture_logs
 from target_runs import Reports, execution_of, printed, wait_until
 from test_target_shell import alive, open_descriptors
@@ -27,7 +28,6 @@ from cronexec.ports import Execution
 from cronexec.targets.handler import Handlers, HandlerTarget
 from cronexec.targets.handler_run import Run
 
-PATIENCE = 20
 NAMES = [name for name in vars(here) if callable(getattr(here, name))]
 
 

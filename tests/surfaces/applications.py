@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeVar
 
+from patience import PATIENCE
+
 from cronexec import Cronexec, Settings
 from cronexec.dev.processes import LOOPBACK, free_port
 
@@ -26,7 +28,7 @@ APPS = Path(__file__).parent / "apps"
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
 
 
-def wait_for(condition: Callable[[], T | None], what: str, timeout: float = 20) -> T:
+def wait_for(condition: Callable[[], T | None], what: str, timeout: float = PATIENCE) -> T:
     """Wait until `condition` returns something true, and return that."""
     until, seen = time.monotonic() + timeout, None
     while time.monotonic() < until:

@@ -3,22 +3,25 @@
 import json
 import logging
 import os
+import pty
+import shlex
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 from click.testing import CliRunner
+from patience import PATIENCE
 
 from cronexec.cli.main import main
 
 PROGRAM = [sys.executable, "-c", "from cronexec.cli.main import main; main()"]
-START_TIMEOUT = 30.0
 DRIVERS = ("pika", "pymongo", "aiormq", "asyncio")
 
 
@@ -71,6 +74,24 @@ class CommandLine:
         )
         return Answer(done.returncode, done.stdout, done.stderr)
 
+    def on_terminal(self, *arguments: str) -> Answer:
+        """Run a command as a process of its own on a terminal, which has both of its outputs as `out`."""
+        terminal, end = pty.openpty()
+        with os.fdopen(terminal, "rb", buffering=0) as screen:
+            running = subprocess.Popen(
+                [*PROGRAM, *arguments],
+                env={**os.environ, **self.environment, "TERM": "xterm", "COLUMNS": "100"},
+                stdin=end,
+                stdout=end,
+                stderr=end,
+            )
+            os.close(end)
+            shown = b""
+            with suppress(OSError):  # how a terminal says that nobody writes to it any more
+                while part := screen.read(65536):
+                    shown += part
+        return Answer(running.wait(60), shown.decode(), "")
+
 
 class Serving:
     """A `cronexec serve` of its own; what it prints is read line by line."""
@@ -91,7 +112,7 @@ class Serving:
         with self._changed:
             self._changed.notify_all()
 
-    def wait_for(self, text: str, timeout: float = START_TIMEOUT) -> str:
+    def wait_for(self, text: str, timeout: float = PATIENCE) -> str:
         """Return the first line with `text` in it."""
         found: list[str] = []
 
@@ -158,3 +179,14 @@ def settings_for(amqp_url: str, mongo_url: str, namespace: str) -> dict[str, str
         "CRONEXEC_ALLOW_SHELL": "true",
         "CRONEXEC_LOG_FORMAT": "json",
     }
+
+
+def check_usage(line: str) -> None:
+    """Raise UsageError where a line such as `cronexec job list --json` is no way to use the command line."""
+    _, *words = shlex.split(line)
+    context = main.make_context("cronexec", words[:1])
+    command, words = main.get_command(context, words[0]), words[1:]
+    while isinstance(command, click.Group) and words:
+        command, words = command.get_command(context, words[0]), words[1:]
+    assert command is not None, line
+    command.make_context(command.name, words)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from applications import wait_for
+from patience import PATIENCE
 
 from cronexec import Cronexec
 
@@ -32,7 +33,7 @@ def succeeded(cron: Cronexec, run_id: str) -> Any:
 
 
 def run_program(
-    program: str, environ: dict[str, str], timeout: float = 30
+    program: str, environ: dict[str, str], timeout: float = PATIENCE
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "error::ResourceWarning", "-c", textwrap.dedent(program)],

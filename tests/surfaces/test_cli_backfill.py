@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from applications import Namespace
 from cli_program import CommandLine, Serving
+from patience import PATIENCE
 
 from cronexec.errors import RefusedError
 
-WAIT = 20.0
 DAY = "2026-03-02T"
 TYPES = {
     "properties": {
@@ -42,9 +42,9 @@ def backfill(cronexec: CommandLine, job: str, since: str, until: str, *more: str
 
 
 def eventually(read: Callable[[], Any], holds: Callable[[Any], bool]) -> Any:
-    until = time.monotonic() + WAIT
+    until = time.monotonic() + PATIENCE
     while not holds(answer := read()):
-        assert time.monotonic() < until, f"after {WAIT} s: {answer}"
+        assert time.monotonic() < until, f"after {PATIENCE} s: {answer}"
     return answer
 
 
@@ -76,10 +76,19 @@ def test_a_job_is_run_for_its_past_slots_and_not_twice_by_accident(cronexec: Com
     missing = backfill(cronexec, job, "02:00", "05:00", "--missing", "--json").json
     assert (missing["queued"], missing["ran_before"], missing["next"]) == (1, 3, None)
     forced = backfill(cronexec, job, "05:00", "05:00", "--force", "-p", "league=8").out
-    assert forced == f"{job}: 1 runs are queued, 1 ran before\n"
+    assert forced == f"{job}: 1 run is queued, 1 ran before\n"
     again = ended(cronexec, job, 5)[-1]
     assert cronexec("run", "logs", again["run"]).out == f'{DAY}05:00:00Z {{"league":8}}\n'
     assert cronexec("ledger", "verify").code == 0
+
+
+def test_how_far_back_is_known_is_what_the_ledger_says_and_not_the_settings(
+    cronexec: CommandLine, job: str
+) -> None:
+    recent = ("job", "backfill", job, "--from", "2d", "--dry-run")
+    assert "Warning" not in cronexec(*recent, CRONEXEC_RETENTION="1h").err
+    told = cronexec("job", "backfill", job, "--from", "31d", "--dry-run", CRONEXEC_RETENTION="90d").err
+    assert "Warning: the ledger goes back 30d: what ran before that is not known" in told
 
 
 def test_a_range_with_more_slots_than_the_limit_is_refused_before_anything_is_sent(

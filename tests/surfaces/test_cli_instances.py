@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from cli_program import Answer, CommandLine, Serving, serving, settings_for
-
-WAIT = 20.0
+from patience import PATIENCE
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def states(cronexec: CommandLine) -> dict[str, str]:
 
 
 def until_states(cronexec: CommandLine, **expected: str) -> None:
-    deadline = time.monotonic() + WAIT
+    deadline = time.monotonic() + PATIENCE
     while (seen := states(cronexec)) != expected:
         assert time.monotonic() < deadline, seen
         time.sleep(0.05)
@@ -53,7 +52,7 @@ def start(cronexec: CommandLine, name: str, seconds: float) -> str:
     }
     assert cronexec("job", "put", "-", stdin=json.dumps(job)).code == 0
     run: str = cronexec("job", "trigger", name, "--json").json["run"]
-    deadline = time.monotonic() + WAIT
+    deadline = time.monotonic() + PATIENCE
     while (shown := cronexec("run", "show", run, "--json").json)["state"] == "queued":
         assert time.monotonic() < deadline, shown
     return run
@@ -116,7 +115,7 @@ def test_waiting_ends_with_its_timeout_and_tells_what_is_left(cronexec: CommandL
 
 
 def ended(cronexec: CommandLine, run: str) -> Any:
-    deadline = time.monotonic() + WAIT
+    deadline = time.monotonic() + PATIENCE
     while (shown := cronexec("run", "show", run, "--json").json)["finished_at"] is None:
         assert time.monotonic() < deadline, shown
     return shown
@@ -133,6 +132,14 @@ def test_an_estimate_is_told_while_it_lasts(cronexec: CommandLine) -> None:
     assert "Warning: no other instance is there to hold" in told.err
 
 
+def test_on_a_terminal_what_is_left_makes_room_for_the_end(cronexec: CommandLine) -> None:
+    start(cronexec, "short", 2)
+    answer = cronexec.on_terminal("instance", "drain", "anna", "--wait")
+    assert answer.code == 0, answer.out
+    assert "\r\x1b[K1 left: short#" in answer.out
+    assert answer.out.endswith("\r\x1b[Knothing runs on anna any more\r\n")
+
+
 def test_a_wait_for_an_instance_that_ends_meanwhile_is_over(cronexec: CommandLine, anna: Serving) -> None:
     start(cronexec, "long", 3)
     answers: list[Answer] = []
@@ -144,7 +151,7 @@ def test_a_wait_for_an_instance_that_ends_meanwhile_is_over(cronexec: CommandLin
     anna.wait_for("instance.draining")
     anna.signal(signal.SIGTERM)
     assert anna.exit_code() == 0
-    waiting.join(WAIT)
+    waiting.join(PATIENCE)
     assert [answer.code for answer in answers] == [0], answers
 
 

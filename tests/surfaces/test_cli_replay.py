@@ -10,8 +10,8 @@ from typing import Any
 import pika
 import pytest
 from cli_program import CommandLine, Serving, serving, settings_for
+from patience import PATIENCE
 
-WAIT = 20.0
 SENT = "c-1: sent: run job#c-1, state queued, created True\n"
 
 
@@ -49,14 +49,20 @@ def publish(cronexec: CommandLine, body: dict[str, Any] | bytes, queue: str = "c
         channel.basic_publish("", f"{environment['CRONEXEC_NAMESPACE']}.{queue}", message)
 
 
+def test_the_rejected_queue_of_a_namespace_that_never_was_is_refused(cronexec: CommandLine) -> None:
+    answer = cronexec("--namespace", f"no{secrets.token_hex(4)}", "command", "rejected")
+    assert (answer.code, "no instance has ever served" in answer.err) == (1, True)
+    assert cronexec("command", "rejected").out == "No message was rejected.\n"
+
+
 def rejected(cronexec: CommandLine, count: int) -> list[str]:
     """Return the ids in the rejected queue once there are so many."""
-    until = time.monotonic() + WAIT
+    until = time.monotonic() + PATIENCE
     while True:
         found = [each["id"] for each in cronexec("command", "rejected", "--json").json["rejected"]]
         if len(found) == count:
             return found
-        assert time.monotonic() < until, f"after {WAIT} s: {found}"
+        assert time.monotonic() < until, f"after {PATIENCE} s: {found}"
 
 
 def trigger(command_id: str, **fields: Any) -> dict[str, Any]:
@@ -145,9 +151,9 @@ def test_an_unknown_id_and_no_id_are_refused(cronexec: CommandLine) -> None:
 def test_what_no_holder_will_ever_know_can_be_taken_away(cronexec: CommandLine) -> None:
     assert cronexec("command", "kept").out == "No command waits for a newer holder.\n"
     publish(cronexec, {"schema": 9, "id": "n-1", "type": "job.dance"})
-    until = time.monotonic() + WAIT
+    until = time.monotonic() + PATIENCE
     while not (found := cronexec("command", "kept", "--json").json["kept"]):
-        assert time.monotonic() < until, f"after {WAIT} s: {found}"
+        assert time.monotonic() < until, f"after {PATIENCE} s: {found}"
     assert found == [{"id": "n-1", "schema": 9}]
     assert cronexec("command", "kept", "--discard", "n-2").code == 1
     assert cronexec("command", "kept", "--discard", "n-1", "--json").json == {"kept": []}

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from cli_program import CommandLine, serving, settings_for
+from patience import PATIENCE
 
-WAIT = 20.0
 APPLICATION = """
 import asyncio
 from cronexec.app import {flavour}
@@ -54,14 +54,14 @@ def shell_job(name: str, command: str) -> str:
 
 
 def until_in_state(cronexec: CommandLine, run: str, *states: str) -> Any:
-    until = time.monotonic() + WAIT
+    until = time.monotonic() + PATIENCE
     while (record := cronexec("run", "show", run, "--json").json).get("state") not in states:
         assert time.monotonic() < until, record
     return record
 
 
 def until_written(path: Path) -> None:
-    until = time.monotonic() + WAIT
+    until = time.monotonic() + PATIENCE
     while not path.exists() or not path.read_text().endswith("\n"):
         assert time.monotonic() < until, f"nothing was written to {path}"
         time.sleep(0.01)
@@ -113,7 +113,7 @@ def test_a_second_signal_ends_it_at_once_with_1(
         assert served.exit_code() == 1
         assert time.monotonic() - asked_at < 5
     child = Path("/proc") / pid_file.read_text().strip()
-    until = time.monotonic() + WAIT
+    until = time.monotonic() + PATIENCE
     while child.exists() and "sleep" in (child / "cmdline").read_text():
         assert time.monotonic() < until, f"{child} still runs"
     record = cronexec("run", "show", "slow#k", "--json").json

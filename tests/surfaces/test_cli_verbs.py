@@ -10,9 +10,8 @@ from typing import Any
 import pika
 import pytest
 from cli_program import Answer, CommandLine
+from patience import PATIENCE
 from pymongo import MongoClient
-
-WAIT = 20.0
 
 
 @pytest.fixture
@@ -29,9 +28,9 @@ def shell_job(name: str, command: str = "true", **fields: Any) -> str:
 
 def eventually(ask: Callable[[], Answer], holds: Callable[[Any], bool]) -> Any:
     """Ask until the answer is as expected."""
-    until = time.monotonic() + WAIT
+    until = time.monotonic() + PATIENCE
     while not holds(answer := ask().json):
-        assert time.monotonic() < until, f"after {WAIT} s: {answer}"
+        assert time.monotonic() < until, f"after {PATIENCE} s: {answer}"
     return answer
 
 

@@ -1,9 +1,7 @@
 """Runs that are watched: output and progress as they come, from a process that is not the run's instance."""
 
-import contextlib
 import json
 import os
-import pty
 import re
 import secrets
 import subprocess
@@ -16,8 +14,8 @@ from typing import Any
 
 import pytest
 from cli_program import PROGRAM, CommandLine, serving, settings_for
+from patience import PATIENCE
 
-PATIENCE = 30
 CRONEXEC = f"{sys.executable} -c 'from cronexec.cli.main import main; main()'"
 
 
@@ -123,6 +121,14 @@ def test_a_watch_that_takes_too_long_ends_and_the_run_goes_on(cronexec: CommandL
     assert cronexec("run", "show", "long#k", "--json").json["state"] == "running"
 
 
+def test_a_watch_without_patience_looks_once(cronexec: CommandLine, gate: Path) -> None:
+    put(cronexec, "impatient", until_there(gate))
+
+    answer = cronexec("job", "trigger", "impatient", "--key", "k", "--wait", "--timeout", "0s")
+
+    assert (answer.code, answer.err) == (3, "impatient#k is not over within 0s; it goes on\n")
+
+
 def test_a_job_is_watched_by_its_run_that_is_under_way(cronexec: CommandLine, gate: Path) -> None:
     put(cronexec, "by-name", f"echo here; {until_there(gate)}")
     cronexec("job", "trigger", "by-name", "--key", "k")
@@ -141,6 +147,20 @@ def test_a_job_without_a_run_is_watched_from_the_next_one_on(cronexec: CommandLi
     assert watching.process.stderr.readline() == "later: waiting for its next run\n"
 
     cronexec("job", "trigger", "later")
+
+    assert watching.end()[:2] == (0, "here\n")
+
+
+def test_a_skipped_slot_is_not_the_run_that_a_watch_waits_for(cronexec: CommandLine) -> None:
+    put(cronexec, "after-pause", "echo here")
+    watching = start(cronexec, "run", "watch", "after-pause")
+    assert watching.process.stderr
+    assert watching.process.stderr.readline() == "after-pause: waiting for its next run\n"
+
+    cronexec("job", "pause", "after-pause")
+    with pytest.raises(subprocess.TimeoutExpired):
+        watching.process.wait(2)  # several looks
+    cronexec("job", "trigger", "after-pause")
 
     assert watching.end()[:2] == (0, "here\n")
 
@@ -177,6 +197,8 @@ def test_what_is_wrong_with_a_watch_is_said(cronexec: CommandLine) -> None:
     put(cronexec, "wrong", "true")
 
     assert cronexec("run", "watch", "nosuch").err == "Error: there is no job nosuch\n"
+    elsewhere = cronexec("--namespace", f"no{secrets.token_hex(4)}", "run", "watch", "wrong")
+    assert "no instance has ever served the namespace" in elsewhere.err
     assert cronexec("run", "watch", "wrong#nosuch").err == "Error: there is no run wrong#nosuch\n"
     timeout = cronexec("job", "trigger", "wrong", "--timeout", "3s")
     assert (timeout.code, "--timeout is for --wait without a number" in timeout.err) == (2, True)
@@ -202,29 +224,17 @@ def test_a_watch_of_what_is_over_without_having_run_says_so(cronexec: CommandLin
 
 
 def test_in_a_terminal_the_output_stands_above_a_bar(cronexec: CommandLine) -> None:
-    half = 'echo 1 2 "half way" > "$CRONEXEC_PROGRESS"; sleep 1.5'
+    half = 'echo 1 2 "half [/way]" > "$CRONEXEC_PROGRESS"; sleep 1.5'
     put(cronexec, "bar", f"echo '[bold]one'; {half}; printf 'no line end'; exit 3")
-    terminal, end = pty.openpty()
-    with os.fdopen(terminal, "rb", buffering=0) as screen:
-        watching = subprocess.Popen(
-            [*PROGRAM, "job", "trigger", "bar", "--wait", "--key", "k"],
-            env={**os.environ, **cronexec.environment, "TERM": "xterm", "COLUMNS": "100"},
-            stdin=end,
-            stdout=end,
-            stderr=end,
-        )
-        os.close(end)
-        shown = b""
-        with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
-            while part := screen.read(65536):
-                shown += part
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
 
-    assert watching.wait(PATIENCE) == 1
+    answer = cronexec.on_terminal("job", "trigger", "bar", "--wait", "--key", "[/k]")
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", answer.out)
+
+    assert answer.code == 1, text
     assert "[bold]one\r\n" in text
-    assert "1/2 half way" in text
+    assert "1/2 half [/way]" in text
     assert "no line end\r\n" in text
-    assert "bar#k: failed after" in text
+    assert "bar#[/k]: failed after" in text
 
 
 def test_progress_is_told_by_a_line_in_the_pipe_as_well(cronexec: CommandLine, gate: Path) -> None:

@@ -82,7 +82,7 @@ def test_runserver_is_one_instance_and_its_reloader_none(
 ) -> None:
     manage(environ, "migrate")
     with serve(RUNSERVER, cwd=DJANGO, environ=environ, directory=tmp_path) as django:
-        wait_for(lambda: django.get("/health"), "the server", timeout=40)
+        wait_for(lambda: django.get("/health"), "the server")
         served_by = wait_for(lambda: instances(watcher), "an instance")
         assert len(served_by) == 1
         assert served_by == django.workers()  # the reloader's only child
@@ -98,7 +98,7 @@ def test_under_gunicorn_every_worker_is_an_instance_and_a_graceful_end_leaves_no
 ) -> None:
     manage(environ, "migrate")
     with serve(GUNICORN, cwd=DJANGO, environ=environ, directory=tmp_path) as django:
-        wait_for(lambda: django.get("/health"), "the server", timeout=40)
+        wait_for(lambda: django.get("/health"), "the server")
         wait_for(lambda: instances(watcher) == django.workers(), "an instance for each worker")
         assert len(django.workers()) == 2
         triggered_run_succeeds(django, watcher)

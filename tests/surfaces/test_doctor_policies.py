@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 from cli_program import CommandLine, settings_for
+from patience import PATIENCE
 
 from cronexec.adapters.rabbitmq_topology import Topology
 from cronexec.dev.processes import LOOPBACK, accepts_connections, free_port
 from cronexec.dev.rabbitmq import PrivateRabbitmq
 from cronexec.doctor.broker import judge_policies, policies_unknown
 from cronexec.doctor.finding import Level
-
-PATIENCE = 60.0
 
 
 @pytest.fixture

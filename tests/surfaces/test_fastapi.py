@@ -34,7 +34,7 @@ def watcher(ns: Namespace) -> Iterator[Cronexec]:
 def fastapi(ns: Namespace, tmp_path: Path) -> Iterator[Application]:
     environ = ns.environ(LEASE="3s")
     with serve(UVICORN, cwd=EXAMPLES / "fastapi", environ=environ, directory=tmp_path) as application:
-        wait_for(lambda: (application.get("/health") or {}).get("state") == "holder", "a holder", timeout=40)
+        wait_for(lambda: (application.get("/health") or {}).get("state") == "holder", "a holder")
         yield application
 
 

@@ -23,7 +23,7 @@ def watcher(ns: Namespace) -> Iterator[Cronexec]:
 @pytest.fixture
 def flask(ns: Namespace, tmp_path: Path) -> Iterator[Application]:
     with serve(GUNICORN, cwd=EXAMPLES / "flask", environ=ns.environ(), directory=tmp_path) as application:
-        wait_for(lambda: len(application.lines()) >= 2, "two runs", timeout=40)
+        wait_for(lambda: len(application.lines()) >= 2, "two runs")
         yield application
 
 
