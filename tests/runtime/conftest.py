@@ -1,4 +1,4 @@
-"""Made-up time for the tests that ask for it, and a namespace in memory."""
+"""Made-up time for the tests that ask for it, a namespace in memory, and a target that calls handlers."""
 
 import asyncio
 import random
@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import pytest
 from bench import Bench
 from virtual_time import VirtualTimeLoop
+
+from cronexec.targets.handler import Handlers, HandlerTarget
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -19,6 +21,20 @@ def pytest_asyncio_loop_factories(
     if item.get_closest_marker("virtual_time"):
         return {"virtual": VirtualTimeLoop}
     return {"real": asyncio.new_event_loop}
+
+
+@pytest.fixture
+async def handlers() -> Handlers:
+    """The functions that `target` can call: none yet."""
+    return Handlers()
+
+
+@pytest.fixture
+async def target(handlers: Handlers) -> AsyncIterator[HandlerTarget]:
+    """What calls handlers; modules on another kind of target have their own."""
+    target = HandlerTarget(handlers, threads=2)
+    yield target
+    await target.close()
 
 
 @pytest.fixture

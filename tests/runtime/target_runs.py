@@ -7,7 +7,7 @@ from typing import Any
 
 from patience import PATIENCE
 
-from cronexec.domain.run import Run, RunState
+from cronexec.domain.run import Outcome, Run, RunState
 from cronexec.ports import Execution
 from cronexec.targets.output import BoundedOutput
 
@@ -49,6 +49,13 @@ def execution_of(
 def printed(execution: Execution) -> str:
     assert isinstance(execution.output, BoundedOutput)
     return execution.output.output().text
+
+
+async def cancelled(task: "asyncio.Task[Outcome]") -> None:
+    """Cancel a run, and wait until its target has let go of it."""
+    task.cancel()
+    await asyncio.wait({task}, timeout=PATIENCE)
+    assert task.cancelled(), task
 
 
 async def wait_until(

@@ -2,14 +2,14 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from processes_seen import alive, open_descriptors, pids_in
+from shell_instance import program_of, start_instance
 from target_runs import execution_of, printed, wait_until
 
 from cronexec.domain.run import RunState
@@ -37,32 +37,6 @@ async def shell() -> AsyncIterator[ShellTarget]:
 
 def command(text: str, **fields: object) -> Execution:
     return execution_of(Document(command=text, **fields), params={"league": 7})
-
-
-def alive(pid: int) -> bool:
-    """Whether it is a process; a zombie that its parent has not looked at yet is none any more."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def open_descriptors() -> list[str]:
-    return sorted(path.name for path in Path("/proc/self/fd").iterdir())
-
-
-def start_instance(program: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
-
-
-async def pids_in(path: Path, number: int) -> list[int]:
-    """Return the process ids that commands wrote to a file, a line each."""
-
-    def read() -> list[int]:
-        return [int(line) for line in path.read_text().split()] if path.exists() else []
-
-    await wait_until(lambda: len(read()) >= number, read)
-    return read()
 
 
 async def test_a_command_that_ends_well_has_succeeded_and_its_output_is_kept(shell: ShellTarget) -> None:
@@ -266,24 +240,6 @@ async def test_signals_to_the_supervisor_end_nothing(shell: ShellTarget) -> None
     assert shell._supervisor.pid == pid
 
 
-INSTANCE = """
-import asyncio, os, sys
-sys.path.insert(0, {tests!r})
-from datetime import timedelta
-from target_runs import execution_of
-from cronexec.domain.targets import ShellTarget as Document
-from cronexec.targets.secrets import Secrets
-from cronexec.targets.shell import ShellTarget
-
-async def main():
-    shell = ShellTarget(allowed=True, secrets=Secrets({{}}))
-    command = {command!r}
-    await shell.execute(execution_of(Document(command=command, kill_after=timedelta(seconds=0.5))))
-
-asyncio.run(main())
-"""
-
-
 @pytest.mark.parametrize("how", ["exits", "ignores"])
 async def test_commands_and_all_they_started_die_with_an_instance_that_is_killed(
     how: str, tmp_path: Path
@@ -294,7 +250,7 @@ async def test_commands_and_all_they_started_die_with_an_instance_that_is_killed
         f"{trap}(while :; do sleep 0.1; done) & echo $! >>{pids}; echo $$ >>{pids}; echo $PPID >>{pids}; "
         "while :; do sleep 0.1; done"
     )
-    program = INSTANCE.format(tests=str(Path(__file__).parent), command=text)
+    program = program_of(text)
     instance = start_instance(program)
     try:
         found = await pids_in(pids, 3)
@@ -313,7 +269,7 @@ async def test_a_forked_child_of_the_instance_does_not_keep_its_commands_alive(
     pids = tmp_path / "pids"
     holder = tmp_path / "holder"
     text = f"echo $$ >>{pids}; while :; do sleep 0.1; done"
-    program = INSTANCE.format(tests=str(Path(__file__).parent), command=text).replace(
+    program = program_of(text).replace(
         "    await shell.execute(",
         f"""
     async def fork_later():

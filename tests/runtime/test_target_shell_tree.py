@@ -14,10 +14,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from target_runs import execution_of, wait_until
-from test_target_shell import INSTANCE, alive, pids_in, start_instance
+from processes_seen import alive, pids_in, state_of
+from shell_instance import program_of, start_instance
+from target_runs import cancelled, execution_of, wait_until
 
-from cronexec.domain.run import Outcome, RunState
+from cronexec.domain.run import RunState
 from cronexec.domain.targets import ShellTarget as Document
 from cronexec.ports import Execution
 from cronexec.targets import output_pipe
@@ -68,20 +69,10 @@ def execution(command: str, kill_after: timedelta = KILL_AFTER) -> Execution:
     return execution_of(Document(command=command, kill_after=kill_after))
 
 
-async def cancelled(task: "asyncio.Task[Outcome]") -> None:
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-
 async def die(pids: list[int], patience: float = 5) -> None:
     await wait_until(
         lambda: not any(map(alive, pids)), lambda: [pid for pid in pids if alive(pid)], patience=patience
     )
-
-
-def state_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
 
 
 def keepers_of(shell: ShellTarget) -> list[int]:
@@ -245,7 +236,7 @@ async def test_a_killed_instance_leaves_no_daemon_whether_its_command_has_ended_
 ) -> None:
     pids, done = tmp_path / "pids", tmp_path / "done"
     text = f"{python(DAEMON, pids)}; touch {done}; {'exit 0' if ended else 'sleep 100'}"
-    program = INSTANCE.format(tests=str(Path(__file__).parent), command=text)
+    program = program_of(text)
     if ended:
         program = program.replace("asyncio.run(main())", "asyncio.run(main_and_wait())").replace(
             "async def main():",
