@@ -116,6 +116,13 @@ class Plan:
                 planned.after, planned.taken = after, False
                 self._unknown.append(planned)
 
+    def restore(self) -> None:
+        """Put back what is taken still: a term is over, and nothing of that is known to be decided."""
+        for planned in self._planned.values():
+            if planned.taken:
+                planned.taken = False
+                self._unknown.append(planned)
+
     def advance(self, watermark: datetime) -> None:
         """Follow somebody else's watermark (once the plan is complete): what was due is decided."""
         if not self._unknown:

@@ -1,13 +1,18 @@
-"""The claims of one tick: what came due, decided entry by entry and cut into writes of a bounded size.
+"""The claims of a term: what came due, decided entry by entry and cut into writes of a bounded size.
 
-Jobs are decided one after the other, earliest first slot first, and a write may end in the middle of one: a
-job that catches up 100,000 slots fills many. All writes of a tick go on with the same decision, judged
-against the same instant and with the places that were free when the job's first slot was decided. Should the
-term end between two of them, the next holder finds how far each job's entries reach, and decides the rest.
+A job that catches up 100,000 slots fills many writes, and nobody is to wait for it: neither the live slots of
+other jobs that come due meanwhile, nor jobs that missed a few slots and are live again after these. So there
+are two lines. First come the jobs that are on time, then those with missed slots, and each gets so many
+entries at a time (`SHARE`); what is left of it goes to the end of the second line.
+
+A job goes on as it was begun, judged against the same instant and with the places that were free when its
+first slot was decided. Should the term end half-way, the next holder finds how far each job's entries reach,
+and decides the rest.
 """
 
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 
@@ -20,59 +25,104 @@ from cronexec.domain.run import Run
 from cronexec.runtime.decision import Decision
 from cronexec.runtime.service import Breather
 
+LONGEST = 1.0  # seconds, after which what there is gets written: a holder that only decides seems dead
+SHARE = 128  # entries; more than most jobs catch up
+
+
+@dataclass(slots=True)
+class _Item:
+    """A job that came due. `entries`: once it is begun; `following`: the first that is not in a decision."""
+
+    due: Due
+    claiming: Claiming
+    entries: Iterator[Run | None] | None = None
+    following: Run | None = None
+
+    @property
+    def is_on_time(self) -> bool:
+        return self.claiming.judged_at - self.due.first <= self.due.job.document.misfire.grace
+
+    @property
+    def first_at(self) -> datetime:
+        """The first slot that is in no decision yet."""
+        return self.due.first if self.following is None else self.following.slot
+
 
 class Claims:
-    """What is still undecided of `due`. `unavailable`: why a document's target cannot be executed here."""
+    """Belongs to one term. `unavailable`: why a document's target cannot be executed here."""
 
-    def __init__(
-        self,
-        due: Iterable[Due],
-        claiming: Claiming,
-        occupancy: Occupancy,
-        *,
-        unavailable: Callable[[JobDocument], str | None],
-    ) -> None:
-        self._due = deque(due)
-        self._claiming = claiming
+    def __init__(self, occupancy: Occupancy, *, unavailable: Callable[[JobDocument], str | None]) -> None:
         self._occupancy = occupancy
         self._unavailable = unavailable
-        self._begun: Iterator[Run] | None = None  # the entries of the first job, where it is half decided
-        self._begun_at: datetime | None = None
+        self._on_time: deque[_Item] = deque()
+        self._late: deque[_Item] = deque()
+
+    @property
+    def are_waiting(self) -> bool:
+        """Whether anything that came due is not in a decision yet."""
+        return bool(self._on_time or self._late)
+
+    @property
+    def are_urgent(self) -> bool:
+        """Whether jobs that are on time are among it."""
+        return bool(self._on_time)
+
+    def add(self, due: Iterable[Due], claiming: Claiming) -> None:
+        """Take jobs that came due, earliest first; their slots up to `claiming.until` are to be decided."""
+        for each in due:
+            item = _Item(each, claiming)
+            (self._on_time if item.is_on_time else self._late).append(item)
 
     def first_at(self) -> datetime | None:
         """Return the earliest slot that is not decided; None when all are."""
-        if self._begun_at is None:
-            return self._due[0].first if self._due else None
-        return min(self._begun_at, self._due[1].first) if len(self._due) > 1 else self._begun_at
+        return min((item.first_at for item in chain(self._on_time, self._late)), default=None)
 
     async def fill(self, decision: Decision, most: int, breather: Breather) -> None:
-        """Add entries to the decision until it has `most` of them, or all is decided."""
-        while self._due and len(decision.entries) < most:
-            item = self._due[0]
-            decision.planned[item.job.name] = item.job
-            entries = self._begun or self._decide(item)
-            self._begun, self._begun_at = None, None
-            for entry in entries:
-                decision.claim(entry, item.job.document)
-                if replaces(item.job.document, entry):
-                    self._replace(entry, decision)
-                await breather.breathe()
-                if len(decision.entries) >= most and (following := next(entries, None)) is not None:
-                    self._begun, self._begun_at = chain((following,), entries), following.slot
-                    return
-            decision.due.append(self._due.popleft())
+        """Add entries to the decision until it has `most` of them, it takes too long, or all is decided."""
+        while (line := self._on_time or self._late) and len(decision.entries) < most:
+            if breather.age() > LONGEST:
+                return
+            item = line.popleft()
+            decision.planned[item.due.job.name] = item.due.job
+            if await self._decide(item, decision, min(most, len(decision.entries) + SHARE), breather):
+                decision.due.setdefault(item.claiming.until, []).append(item.due)
+            else:
+                self._late.append(item)
 
-    def leave_out(self, names: Container[str]) -> None:
+    def leave_out(self, names: Collection[str]) -> None:
         """Forget jobs that were parked: nothing more of them is claimed."""
-        if self._due and self._due[0].job.name in names:
-            self._begun, self._begun_at = None, None
-        self._due = deque(item for item in self._due if item.job.name not in names)
+        if names:
+            self._on_time, self._late = (
+                deque(item for item in line if item.due.job.name not in names)
+                for line in (self._on_time, self._late)
+            )
 
-    def _replace(self, entry: Run, decision: Decision) -> None:
+    async def _decide(self, item: _Item, decision: Decision, most: int, breather: Breather) -> bool:
+        """Go on with a job until the decision is full or took long. Returns whether all of it is decided."""
+        document = item.due.job.document
+        if item.entries is None:
+            why = self._unavailable(document)
+            item.entries = claim(item.due, item.claiming, self._occupancy, unavailable=why)
+        waiting = () if item.following is None else (item.following,)
+        item.following = None
+        for entry in chain(waiting, item.entries):
+            if entry is not None and len(decision.entries) >= most:
+                item.following = entry
+                return False
+            if entry is not None:
+                self._take(entry, item, decision)
+            elif breather.age() > LONGEST:
+                return False
+            await breather.breathe()
+        return True
+
+    def _take(self, entry: Run, item: _Item, decision: Decision) -> None:
+        document = item.due.job.document
+        decision.claim(entry, document)
+        if replaces(document, entry):
+            self._replace(entry, item, decision)
+
+    def _replace(self, entry: Run, item: _Item, decision: Decision) -> None:
         others = self._occupancy.unsettled(entry.job)
         if others:
-            decision.replacements[entry.id] = replacement(entry, others, self._claiming.judged_at)
-
-    def _decide(self, item: Due) -> Iterator[Run]:
-        why = self._unavailable(item.job.document)
-        return claim(item, self._claiming, self._occupancy, unavailable=why)
+            decision.replacements[entry.id] = replacement(entry, others, item.claiming.judged_at)

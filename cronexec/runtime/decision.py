@@ -24,15 +24,15 @@ class Decision:
     """Slots are judged against `until`, and commands applied at it; `watermark` is what the write moves to.
 
     `entries` are by id, with the version of the job that each was claimed with in `documents`. `planned`: the
-    jobs whose slots came due, and `due` those of them that are decided to the end. `returned`: ids of runs
-    that came back unstarted, to be adopted. `replacements`: what claimed runs do to the others of their jobs.
-    `reserved`: the entries that start with this very write.
+    jobs whose slots came due, and `due` those of them that are decided to the end, by the instant up to which
+    they are. `returned`: ids of runs that came back unstarted, to be adopted. `replacements`: what claimed
+    runs do to the others of their jobs. `reserved`: the entries that start with this very write.
     """
 
     until: datetime
     watermark: datetime
     revision: int
-    due: list[Due] = field(default_factory=list)
+    due: dict[datetime, list[Due]] = field(default_factory=dict)
     planned: dict[str, Job] = field(default_factory=dict)
     entries: dict[str, Run] = field(default_factory=dict)
     documents: dict[str, JobDocument] = field(default_factory=dict)

@@ -11,9 +11,9 @@ wait (next slot | a command | something settled | one second)
   one commit, not two. What arrives while a write is in flight travels together in the next.
 - Slots are decided before commands, so that a changed job's old version has accounted for everything up to
   the change (I1).
-- A large catch-up is cut into several writes (`runtime.claims`), with no job change in between. The watermark
-  then stays below what is undecided; what was written beyond it is found again by `RunStore.beyond` should
-  the term end half-way.
+- A large catch-up is cut into several writes (`runtime.claims`), one a tick, behind the live slots that come
+  due meanwhile, and with no job change in between. The watermark stays below what is undecided; what was
+  written beyond it is found again by `RunStore.beyond` should the term end half-way.
 - What the database will never store stops nothing else: a command is rejected, a job is parked
   (`runtime.culprits`).
 - An idle holder commits once a second: its `seq` is the sign of life that standbys watch.
@@ -26,7 +26,6 @@ from datetime import datetime, timedelta
 
 from cronexec.domain.ledger import Claiming, Requeue, Settle
 from cronexec.domain.occupancy import Occupancy
-from cronexec.domain.plan import Due
 from cronexec.domain.replacement import cancellation
 from cronexec.domain.run import RunState
 from cronexec.errors import DuplicateEntryError, TermLostError, UnreachableError, UnwritableError
@@ -78,6 +77,7 @@ class Scheduler:
         self._clock = clock
         self._wake = wake
         self._log = log
+        self._claims = Claims(occupancy, unavailable=stranded.why)
         self._unsettled: dict[str, Ready] = {}
         self._delayed = Delayed()
         self._settles: list[Settle] = []
@@ -103,54 +103,45 @@ class Scheduler:
 
     async def run(self) -> None:
         """Tick until the term is over (TermLostError ends it too: whoever raised it told the guard)."""
-        with suppress(TermLostError):
-            while self._guard.holds():
-                await self.tick()
-                await self._wake.wait(self._pause())
+        try:
+            with suppress(TermLostError):
+                while self._guard.holds():
+                    await self.tick()
+                    await self._wake.wait(self._pause())
+        finally:
+            self._table.plan.restore()  # it outlives the term
 
     def _pause(self) -> float:
         """Return the seconds until there is something to do: at most one."""
-        if self._commands.are_waiting or not self._table.plan.is_complete():
+        if self._claims.are_waiting or self._commands.are_waiting or not self._table.plan.is_complete():
             return 0.0
         instants = [at for at in (self._table.plan.next_at(), self._delayed.next_at()) if at is not None]
         until_next = (min(instants) - self._clock.now()).total_seconds() if instants else IDLE_INTERVAL
         return min(max(until_next, 0.0), IDLE_INTERVAL)
 
     async def tick(self) -> None:
-        """Decide and write everything up to now."""
+        """Decide and write what there is up to now; of a catch-up, as much as one write takes."""
         commands = self._commands.waiting  # no later ones: they must not count from before they were sent
         until = max(_milliseconds(self._clock.now()), self._committer.term.watermark)
         self._release(self._delayed.due(until))
         self._release(self._stranded.recovered(until))
         await self._table.complete()
-        due = self._table.plan.due(until)
-        try:
-            await self._decide_and_write(due, until, commands)
-        except BaseException:
-            self._undo(due)
-            raise
-
-    async def _decide_and_write(self, due: list[Due], until: datetime, commands: int) -> None:
         claiming = Claiming(epoch=self._committer.term.epoch, until=until, judged_at=until)
-        claims = Claims(due, claiming, self._occupancy, unavailable=self._stranded.why)
-        breather = Breather(self._clock.monotonic)
-        while True:
-            decision = self._decision(until)
-            await claims.fill(decision, MOST_ENTRIES, breather)
-            if undecided_at := claims.first_at():
-                decision.watermark = max(self._committer.term.watermark, undecided_at - SECOND)
-            else:
-                await self._commands.apply_to(decision, commands)
-            self._reserve(decision)
-            await self._write_or_let_go(decision)
-            claims.leave_out(decision.jobs)
-            if not undecided_at:
-                return
+        self._claims.add(self._table.plan.due(until), claiming)
+        await self._decide_and_write(until, commands)
+        while self._claims.are_urgent:
+            await self._decide_and_write(until, commands)
 
-    def _undo(self, due: Iterable[Due]) -> None:
-        """Give the plan back what was not decided: it outlives the term."""
-        for item in due:
-            self._table.plan.resume([item], after=item.after)
+    async def _decide_and_write(self, until: datetime, commands: int) -> None:
+        decision = self._decision(until)
+        await self._claims.fill(decision, MOST_ENTRIES, Breather(self._clock.monotonic))
+        if undecided_at := self._claims.first_at():
+            decision.watermark = max(self._committer.term.watermark, undecided_at - SECOND)
+        else:
+            await self._commands.apply_to(decision, commands)
+        self._reserve(decision)
+        await self._write_or_let_go(decision)
+        self._claims.leave_out(decision.jobs)
 
     def _decision(self, until: datetime) -> Decision:
         settles, self._settles = (*self._settles, *self._stranded.expired(until)), []
@@ -226,7 +217,8 @@ class Scheduler:
         for job in decision.jobs.values():
             self._table.put(job, after=decision.until)
             self._table.revision = max(self._table.revision, job.revision)
-        self._table.plan.resume(decision.due, after=decision.until)
+        for decided_until, due in decision.due.items():
+            self._table.plan.resume(due, after=decided_until)
         if decision.reserved is not None:
             for item in decision.reserved.items:
                 self._occupancy.occupy(item.run)

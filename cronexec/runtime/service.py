@@ -106,7 +106,11 @@ class Breather:
     def __init__(self, monotonic: Callable[[], float], slice_s: float = 0.004) -> None:
         self._monotonic = monotonic
         self._slice = slice_s
-        self._since = monotonic()
+        self._made_at = self._since = monotonic()
+
+    def age(self) -> float:
+        """Return for how many seconds the caller has been at it."""
+        return self._monotonic() - self._made_at
 
     async def breathe(self) -> None:
         """Yield if the slice is used up."""
