@@ -1,10 +1,9 @@
 """The dispatcher: starts queued runs on this instance, in groups, and sees each through to its outcome.
 
 It belongs to the instance and outlives terms. What is *queued* here belongs to the term that offered it and
-is dropped with it; what is *started* belongs to the instance and goes on. Between the two lies the start: one
-compare-and-set for a group no larger than what can begin at once, committed by a majority before any target
-begins. When its answer is lost it is asked again (the group's token makes that idempotent); when the term has
-ended by the time it is answered, the runs are given back, because nothing of them has begun.
+is dropped with it; what is *started* belongs to the instance and goes on. Between the two lies the start of a
+group (`runtime.starts`); when the term has ended by the time it is answered, the runs are given back, because
+nothing of them has begun. So they are after a defect: it is told of, and costs neither a run nor a place.
 
 Where a run can begin as soon as it is claimed, the claim itself is written as its start, and one commit does
 for two: `reserve` keeps places for such runs while the claim is written, `begin_reserved` or `let_go` tells
@@ -15,14 +14,11 @@ Runs wait for places (`runtime.ready`), catch-ups also for a pace (`runtime.pace
 
 import asyncio
 import contextlib
-import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
 
 from cronexec.domain.run import Executor, Outcome, Run, RunState
-from cronexec.errors import CronexecError
 from cronexec.log import Log
 from cronexec.ports import Clock, RunStore, Start, Targets
 from cronexec.runtime.attempt import Attempt
@@ -30,7 +26,9 @@ from cronexec.runtime.guard import TermGuard
 from cronexec.runtime.pace import Pace
 from cronexec.runtime.ready import Pools, Ready, Reserved
 from cronexec.runtime.recorder import Recorder
-from cronexec.runtime.service import Backoff, Breather, Wake
+from cronexec.runtime.running import Running
+from cronexec.runtime.service import Breather, Wake
+from cronexec.runtime.starts import Starts
 
 MOST_AT_ONCE = 500
 MOST_RESERVED = 1_000
@@ -56,9 +54,8 @@ class Dispatcher:
         may_start: Callable[[], bool],
         log: Log,
     ) -> None:
-        self._executor = executor
-        self._runs = runs
-        self._targets = targets
+        self._starts = Starts(runs=runs, executor=executor, log=log)
+        self._running = Running(targets=targets, recorder=recorder, clock=clock, log=log)
         self._recorder = recorder
         self._clock = clock
         self._may_start = may_start
@@ -68,16 +65,10 @@ class Dispatcher:
         self._guard: TermGuard | None = None
         self.most_reserved = MOST_RESERVED
         self.on_refused: Callable[[Run], None] = lambda _: None
-        self.on_ended: Callable[[Attempt], None] = lambda _: None
-        self._running: dict[str, Attempt] = {}
         self._starting: dict[str, TermGuard] = {}
-        self._returning: set[str] = set()
         self._wake = Wake()
         self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._idle, self._empty = asyncio.Event(), asyncio.Event()
-        self._idle.set()
-        self._empty.set()
         recorder.is_starting = self._is_starting
 
     # --- the holder's side ---
@@ -108,8 +99,7 @@ class Dispatcher:
             return None
         self._guard = guard
         self._starting |= {item.run.id: guard for item in items}
-        start = Start(token=uuid.uuid4().hex, executor=self._executor, at=self._clock.now())
-        return Reserved(items=items, start=start, guard=guard)
+        return Reserved(items=items, start=self._starts.draw(self._clock.now()), guard=guard)
 
     def begin_reserved(self, reserved: Reserved) -> None:
         """Begin reserved runs: their claim, and with it their start, is committed."""
@@ -149,22 +139,23 @@ class Dispatcher:
 
         Or to their return: until that is written, the ledger may have them running.
         """
-        here = self._starting.keys() | self._running.keys() | self._recorder.unrecorded()
-        return here | self._returning
+        here = self._starting.keys() | self._running.attempts.keys() | self._recorder.unrecorded()
+        return here | self._starts.returning
 
     # --- the instance's side ---
 
     @property
     def running(self) -> Mapping[str, Attempt]:
-        return self._running
+        """The attempts that run here, by run id."""
+        return self._running.attempts
+
+    def on_ended(self, told: Callable[[Attempt], None]) -> None:
+        """Have `told` called with each attempt that has ended."""
+        self._running.on_ended = told
 
     def end(self, run_id: str, outcome: Outcome) -> bool:
         """End a running attempt with `outcome` (cancelled, abandoned). Returns whether it runs here."""
-        attempt = self._running.get(run_id)
-        if attempt is None:
-            return False
-        attempt.end(outcome)
-        return True
+        return self._running.end(run_id, outcome)
 
     async def drain(self, timeout: float) -> bool:
         """Wait, once no term is on, until nothing runs here or is on its way back: at most `timeout` seconds.
@@ -174,19 +165,20 @@ class Dispatcher:
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                await self._idle.wait()
+                await self._running.idle.wait()
                 async with asyncio.timeout(RETURN_TIMEOUT):
-                    await self._empty.wait()
-        return self._empty.is_set()
+                    while self._tasks:
+                        await asyncio.wait(self._tasks)
+        return not (self._running.attempts or self._tasks)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing runs here, begins or is on its way back."""
-        return self._empty.is_set() and not self._starting
+        return not (self._running.attempts or self._tasks or self._starting)
 
     async def abandon_all(self, reason: str, timeout: float) -> None:
         """End everything that runs here, and wait for it at most `timeout` seconds."""
-        for run_id in list(self._running):
+        for run_id in list(self._running.attempts):
             self.end(run_id, Outcome(state=RunState.ABANDONED, reason=reason))
         await self.drain(timeout)
 
@@ -195,12 +187,15 @@ class Dispatcher:
         try:
             while True:
                 await self._wake.wait(self._until_next_catch_up())
-                while self._in_flight < STARTS_IN_FLIGHT and (group := self._take_group()):
-                    self._in_flight += 1
-                    self._spawn(self._start_group(group))
+                self._start_groups()
         finally:
             for task in self._tasks:
                 task.cancel()
+
+    def _start_groups(self) -> None:
+        while (guard := self._guard) and self._in_flight < STARTS_IN_FLIGHT and (group := self._take_group()):
+            self._in_flight += 1
+            self._spawn(self._start_group(group, guard))
 
     def _until_next_catch_up(self) -> float | None:
         """Return the seconds until the pace lets another out; None where none could start."""
@@ -228,99 +223,67 @@ class Dispatcher:
     def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        self._empty.clear()
-        task.add_done_callback(self._group_done)
+        task.add_done_callback(self._spawned_done)
 
-    def _group_done(self, task: "asyncio.Task[None]") -> None:
+    def _spawned_done(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("run.start_crashed", exc_info=error)
-        self._note_empty()
 
-    def _note_empty(self) -> None:
-        if self._running:
+    async def _start_group(self, group: list[Ready], guard: TermGuard) -> None:
+        start = self._starts.draw(self._clock.now())
+        moved = await self._commit_start(group, start, guard)
+        if moved is None:
+            await self._give_back(group, start.token, guard)
             return
-        self._idle.set()
-        if not self._tasks:
-            self._empty.set()
-
-    async def _start_group(self, group: list[Ready]) -> None:
-        guard, token, started_at = self._guard, uuid.uuid4().hex, self._clock.now()
-        moved: set[str] = set()
-        try:
-            if guard is not None:
-                moved = await self._commit_start([item.run for item in group], token, started_at, guard)
-        finally:
-            self._in_flight -= 1
-            self._wake.set()
         for item in group:
             if item.run.id not in moved:
                 self._refused(item, guard)
-        if guard is not None:
-            started = deque(item for item in group if item.run.id in moved)
-            await self._begin_or_give_back(started, token, guard)
+        started = deque(item for item in group if item.run.id in moved)
+        await self._begin_or_give_back(started, start.token, guard)
 
-    def _refused(self, item: Ready, guard: TermGuard | None) -> None:
+    async def _commit_start(self, group: list[Ready], start: Start, guard: TermGuard) -> set[str] | None:
+        """Move a group to running. Returns the ids of those that were; None after a defect."""
+        try:
+            return await self._starts.commit([item.run for item in group], start, guard)
+        except Exception:  # noqa: BLE001  see the module's docstring
+            self._log.exception("run.start_crashed", runs=len(group))
+            return None
+        finally:
+            self._in_flight -= 1
+            self._wake.set()
+
+    def _refused(self, item: Ready, guard: TermGuard) -> None:
         """Let go of a run that the ledger did not let start: settled, adopted elsewhere, running already."""
         self._starts_no_more(item, guard)
         self._release_place(item)
         self._tell_refused(item.run, guard)
 
-    def _tell_refused(self, run: Run, guard: TermGuard | None) -> None:
+    def _tell_refused(self, run: Run, guard: TermGuard) -> None:
         """Tell the term that offered the run; the next one has read for itself what became of it."""
         if guard is self._guard:
             self.on_refused(run)
 
-    async def _commit_start(
-        self, runs: list[Run], token: str, started_at: datetime, guard: TermGuard
-    ) -> set[str]:
-        """Move runs to running; ask again while the answer is unknown and the term lasts."""
-        start = Start(token=token, executor=self._executor, at=started_at)
-        backoff = Backoff(first=0.05, most=1.0)
-        while True:
-            try:
-                moved = set(await self._runs.start(runs, start))
-            except CronexecError as error:
-                self._log.warning("run.start_unclear", runs=len(runs), error=str(error))
-                if not guard.holds():
-                    return {run.id for run in runs}  # some may have been moved: to be given back
-                await asyncio.sleep(backoff.next())
-                continue
-            if len(moved) < len(runs):
-                self._log.warning("run.start_refused", runs=[run.id for run in runs if run.id not in moved])
-            return moved
-
     async def _begin_or_give_back(self, group: deque[Ready], token: str, guard: TermGuard) -> None:
-        await self._begin(group, token, guard)
+        try:
+            await self._begin(group, token, guard)
+        except Exception:  # noqa: BLE001  see the module's docstring
+            self._log.exception("run.start_crashed", runs=len(group))
         if group:
             await self._give_back(group, token, guard)
 
     async def _give_back(
         self,
-        group: Iterable[Ready],
+        group: Collection[Ready],
         token: str,
         guard: TermGuard,
         shut_out: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Return runs whose target never began, until the database has taken them back."""
-        backoff = Backoff()
+        """Free the places of runs whose target never began, and return these."""
         for item in group:
             self._starts_no_more(item, guard)
             self._release_place(item)
-        run_ids = [item.run.id for item in group]
-        self._returning.update(run_ids)
-        self._log.warning("run.given_back", runs=len(run_ids), first=run_ids[0])
-        while True:
-            try:
-                if shut_out is not None:
-                    await shut_out()
-                await self._runs.give_back(run_ids, token)
-            except CronexecError as error:
-                self._log.warning("run.give_back_delayed", runs=len(run_ids), error=str(error))
-                await asyncio.sleep(backoff.next())
-            else:
-                break
-        self._returning.difference_update(run_ids)
+        await self._starts.give_back([item.run.id for item in group], token, shut_out=shut_out)
         for item in group:
             self._tell_refused(item.run, guard)
 
@@ -328,33 +291,13 @@ class Dispatcher:
         """Begin the runs, taken from the front, as long as this instance may; the rest stays in `group`."""
         breather = Breather(self._clock.monotonic)
         while group and guard.holds() and self._may_start():
-            item = group.popleft()
-            attempt = Attempt(
-                run=item.run,
-                document=item.document,
-                token=token,
-                targets=self._targets,
-                clock=self._clock,
-                recorder=self._recorder,
-                log=self._log,
-            )
+            item = group[0]
+            self._running.begin(item, token, partial(self._release_place, item))
+            group.popleft()
             self._starts_no_more(item, guard)
-            self._running[item.run.id] = attempt
-            self._idle.clear()
-            attempt.start(partial(self._ended, item))
             await breather.breathe()
 
-    def _ended(self, item: Ready, attempt: Attempt) -> None:
-        self._recorder.finish(attempt.finish())
-        del self._running[item.run.id]
-        self.on_ended(attempt)
-        if attempt.kept_until is not None and not attempt.kept_until.done():
-            attempt.kept_until.add_done_callback(lambda _: self._release_place(item))
-        else:
-            self._release_place(item)
-        self._note_empty()
-
-    def _starts_no_more(self, item: Ready, guard: TermGuard | None) -> None:
+    def _starts_no_more(self, item: Ready, guard: TermGuard) -> None:
         """Take note that a start of that term is over; a later term's of the same run may be under way."""
         if self._starting.get(item.run.id) is guard:
             self._starting.pop(item.run.id, None)

@@ -103,7 +103,7 @@ class Instance:
             monotonic=context.clock.monotonic,
             log=context.log,
         )
-        self.dispatcher.on_ended = self.transcripts.ended
+        self.dispatcher.on_ended(self.transcripts.ended)
         self.heartbeats = Heartbeats(context.settings.instance_lost_after.total_seconds())
         self.observer = Observer(context, self.table)
         self.candidate = Candidate(
@@ -330,7 +330,9 @@ class Instance:
                 self._context.log.warning("run.cancels_not_read", error=str(error))
                 continue
             for run_id, who in requests:
-                if self.dispatcher.end(run_id, cancellation(who)):
+                attempt = self.dispatcher.running.get(run_id)
+                if attempt is not None and not attempt.is_ending:
+                    attempt.end(cancellation(who))
                     self._context.log.info("run.cancelling", run=run_id, by=who)
 
 
