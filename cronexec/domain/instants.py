@@ -21,6 +21,16 @@ def to_text(seconds: int) -> str:
     return to_datetime(seconds).isoformat().replace("+00:00", "Z")
 
 
+def later(instant: datetime, length: timedelta) -> datetime:
+    """Return the instant so much later, or the last that is counted: any length is accepted in documents."""
+    return to_datetime(LATEST) if length > to_datetime(LATEST) - instant else instant + length
+
+
+def earlier(instant: datetime, length: timedelta) -> datetime:
+    """Return the instant so much earlier, or the first that is counted."""
+    return to_datetime(EARLIEST) if length > instant - to_datetime(EARLIEST) else instant - length
+
+
 def read_instant(field: str, value: object, zone: Zone | None) -> int:
     """Return the instant that `value` says; one without an offset is a local time of `zone`, its first.
 

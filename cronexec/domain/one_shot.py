@@ -8,6 +8,7 @@ nothing, and its answer says that the job is over.
 
 from datetime import datetime, timedelta
 
+from cronexec.domain.instants import later
 from cronexec.domain.job import Job, JobDocument
 from cronexec.domain.run import Run
 
@@ -15,7 +16,7 @@ from cronexec.domain.run import Run
 def is_over(document: JobDocument, at: datetime) -> bool:
     """Whether the job would have been deleted by `at`, had it been there."""
     instant, delete_after = document.schedule.instant, document.delete_after
-    return instant is not None and delete_after is not None and instant + delete_after <= at
+    return instant is not None and delete_after is not None and later(instant, delete_after) <= at
 
 
 def delete_at(job: Job, run: Run | None) -> datetime | None:
@@ -25,7 +26,7 @@ def delete_at(job: Job, run: Run | None) -> datetime | None:
     """
     delete_after = job.document.delete_after or timedelta()
     if run is None:
-        return job.updated_at + delete_after
+        return later(job.updated_at, delete_after)
     if not run.is_settled:
         return None
-    return (run.finished_at or run.claimed_at or run.slot) + delete_after
+    return later(run.finished_at or run.claimed_at or run.slot, delete_after)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, model_validator
 
+from cronexec.domain.instants import later
 from cronexec.domain.model import DocumentModel, Length
 from cronexec.domain.problems import expected, problem
 from cronexec.domain.run import Outcome, RunState
@@ -105,9 +106,11 @@ class Retry(DocumentModel):
             return None
         if self.when is not None and not self.when.includes(outcome):
             return None
-        longest = min(self.max_delay, self.initial_delay * 2 ** min(attempt - 1, 30))
+        growth = 2 ** min(attempt - 1, 30)
+        has_grown = self.initial_delay > self.max_delay / growth  # the product may be too long to count
+        longest = self.max_delay if has_grown else self.initial_delay * growth
         asked = min(outcome.retry_after or timedelta(0), self.max_delay)
-        return _milliseconds(ended_at + max(longest * chance, asked))
+        return _milliseconds(later(ended_at, max(longest * chance, asked)))
 
 
 def _milliseconds(instant: datetime) -> datetime:

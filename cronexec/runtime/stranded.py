@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from cronexec.domain.instants import later
 from cronexec.domain.job import JobDocument
 from cronexec.domain.ledger import Settle
 from cronexec.domain.run import Outcome, RunState
@@ -69,7 +70,7 @@ class Stranded:
         if self.why(item.document) is None:
             return False
         self._waiting[item.run.id] = item
-        heapq.heappush(self._deadlines, (now + item.document.misfire.grace, item.run.id))
+        heapq.heappush(self._deadlines, (later(now, item.document.misfire.grace), item.run.id))
         return True
 
     def recovered(self, now: datetime) -> list[Ready]:
