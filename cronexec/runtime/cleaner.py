@@ -40,7 +40,7 @@ class Cleaner:
         self._table = table
         self._unsettled = unsettled
         self._interval = interval
-        self._sent: set[tuple[str, int]] = set()
+        self._sent: dict[str, int] = {}  # the jobs' names and revisions, until they are deleted
 
     async def run(self) -> None:
         """Look every few seconds."""
@@ -68,19 +68,21 @@ class Cleaner:
         breather = Breather(self._context.clock.monotonic)
         found: list[tuple[Job, datetime]] = []
         for job in list(self._table.jobs.values()):
-            if job.document.delete_after is not None and self._is_done(job, now):
+            if job.deleted_at is not None:
+                self._sent.pop(job.name, None)
+            elif job.document.delete_after is not None and self._is_done(job, now):
                 found.append((job, job.schedule.instant or now))
             await breather.breathe()
         return found
 
     def _is_done(self, job: Job, now: datetime) -> bool:
-        is_known = job.deleted_at is None and (job.name, job.revision) not in self._sent
-        return is_known and is_over(job.document, now) and not self._unsettled(job.name)
+        is_sent = self._sent.get(job.name) == job.revision
+        return not is_sent and is_over(job.document, now) and not self._unsettled(job.name)
 
     async def _delete(self, job: Job) -> None:
         command_id = str(uuid.uuid5(COMMAND_IDS, f"{job.name} {job.revision}"))
         command = DeleteJob(id=command_id, name=job.name, if_version=job.version, issued_by=ISSUER)
         publisher = self._context.publisher
         await publisher.publish_command(encode_command(command), command_id=command_id, reply_to=None)
-        self._sent.add((job.name, job.revision))
+        self._sent[job.name] = job.revision
         self._context.log.info("job.done", job=job.name, delete_after=str(job.document.delete_after))
