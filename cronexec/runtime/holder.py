@@ -150,7 +150,7 @@ class Holder:
         await self._inbox.open()
         async with self._kept_alive(committer):
             unsettled = await self._read(term)
-        unsettled = await self._adopt_rest(unsettled, committer)
+        await self._adopt_rest(unsettled, committer)
         stranded = Stranded(targets=context.targets, log=context.log)
         scheduler = Scheduler(
             committer=committer,
@@ -168,7 +168,7 @@ class Holder:
         cleaner = Cleaner(context, table=self._table, unsettled=self._occupancy.unsettled)
         self._listen(scheduler, reaper)
         async with self._kept_alive(committer):
-            await self._adopt(unsettled, scheduler, reaper)
+            await self._adopt(unsettled, term, scheduler, reaper)
         services = [
             Service("scheduler", scheduler.run, context.log),
             Service("baton", self._keeper.run, context.log),
@@ -190,7 +190,9 @@ class Holder:
         finally:
             done.set()
             await asyncio.wait([keeping])
-        keeping.result()
+            failed = keeping.exception()  # taken note of even where reading failed as well
+        if failed is not None:
+            raise failed
 
     def _commands(self, term: Term) -> Commands:
         return Commands(
@@ -210,20 +212,19 @@ class Holder:
             store.runs.beyond(term.watermark),
             self._table.refresh(store.jobs, term.watermark),
         )
-        self._table.skip_decided((entry.job, entry.until or entry.slot) for entry in beyond)
+        await self._table.skip_decided((entry.job, entry.until or entry.slot) for entry in beyond)
         return unsettled
 
-    async def _adopt_rest(self, unsettled: list[Run], committer: Committer) -> list[Run]:
-        """Adopt what one write could not; returns the unsettled runs, the queued ones with this epoch."""
-        term = committer.term
-        earlier = sum(run.state is RunState.QUEUED and run.epoch < term.epoch for run in unsettled)
+    async def _adopt_rest(self, unsettled: Sequence[Run], committer: Committer) -> None:
+        """Adopt what one write could not."""
+        epoch = committer.term.epoch
+        earlier = sum(run.state is RunState.QUEUED and run.epoch < epoch for run in unsettled)
         for _ in range(0, earlier, MOST_ADOPTED):
-            await committer.commit(_nothing_new(term, adopt=True))
-        if not earlier:
-            return unsettled
-        return [replace(run, epoch=term.epoch) if run.state is RunState.QUEUED else run for run in unsettled]
+            await committer.commit(_nothing_new(committer.term, adopt=True))
 
-    async def _adopt(self, unsettled: Sequence[Run], scheduler: Scheduler, reaper: Reaper) -> None:
+    async def _adopt(
+        self, unsettled: Sequence[Run], term: Term, scheduler: Scheduler, reaper: Reaper
+    ) -> None:
         """Continue the runs that are there already.
 
         Those running elsewhere are watched, queued ones are ours now.
@@ -232,12 +233,22 @@ class Holder:
         for run in running:
             self._occupancy.occupy(run)
         reaper.watch(run for run in running if run.id not in self._dispatcher.running)
+        queued = await self._queued(unsettled, term.epoch)
         # Those that wait for their next attempt, or were given back, have had their places already.
-        queued = [run for run in unsettled if run.state is RunState.QUEUED]
         queued.sort(key=lambda run: run.attempt == 1)
         await scheduler.take_over(await self._adoption.ready(queued, scheduler.submit))
         if unsettled:
             self._context.log.info("run.adopted", queued=len(queued), running=len(running))
+
+    async def _queued(self, unsettled: Sequence[Run], epoch: int) -> list[Run]:
+        """Return the queued runs as they are by now: adopted."""
+        breather = Breather(self._context.clock.monotonic)
+        queued: list[Run] = []
+        for run in unsettled:
+            if run.state is RunState.QUEUED:
+                queued.append(run if run.epoch == epoch else replace(run, epoch=epoch))
+            await breather.breathe()
+        return queued
 
     def _reaper(self, scheduler: Scheduler) -> Reaper:
         return Reaper(

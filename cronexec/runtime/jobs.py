@@ -120,15 +120,24 @@ class JobTable:
         """Drop the tombstones of jobs that were deleted before then: the database has dropped them too."""
         while self._tombstones and self._tombstones[0][0] < before:
             deleted_at, name = self._tombstones.popleft()
-            job = self.jobs.get(name) if name in self.jobs else None
-            if job is not None and job.deleted_at == deleted_at:
+            if name in self.jobs and self.jobs[name].deleted_at == deleted_at:
                 del self.jobs[name]
+                self._told_unknown.pop(name, None)
 
-    def skip_decided(self, cursors: Iterable[tuple[str, datetime]]) -> None:
-        """Continue jobs from where the ledger already reaches beyond the watermark."""
+    async def skip_decided(self, cursors: Iterable[tuple[str, datetime]]) -> None:
+        """Continue jobs from where the ledger already reaches beyond the watermark: the last cursor of each.
+
+        There are as many as a catch-up had written when its term ended.
+        """
+        breather = Breather(self._monotonic)
+        covered: dict[str, datetime] = {}
         for name, covered_until in cursors:
+            covered[name] = covered_until
+            await breather.breathe()
+        for name, covered_until in covered.items():
             if name in self.jobs:
                 self.plan.put(self.jobs[name], after=covered_until)
+            await breather.breathe()
 
 
 class _Jobs(dict[str, Job]):
