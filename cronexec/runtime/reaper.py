@@ -71,11 +71,14 @@ class Reaper:
 
     async def _look(self) -> None:
         store = self._context.store
-        states = await store.runs.states(list(self._foreign))
+        asked = set(self._foreign)
+        states = await store.runs.states(list(asked))
         abandoned = [run_id for run_id, state in states.items() if state is RunState.ABANDONED]
         unknown = [run.id for run in self._foreign.values() if run.executor is None]
         looked_up = [*abandoned, *unknown]
         found = await store.runs.get_many(looked_up) if looked_up else {}
+        for run_id in asked - states.keys():  # somebody removed the entries: nothing is to come of these runs
+            self._on_settled(self._foreign.pop(run_id))
         for run_id, state in states.items():
             if state is RunState.QUEUED:
                 self._on_queued(self._foreign.pop(run_id))
