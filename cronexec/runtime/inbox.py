@@ -305,7 +305,12 @@ class Inbox:
     def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("command.crashed", exc_info=error)
 
 
 def applied(received: Received, reply: Mapping[str, Any], *, at: Any, epoch: int) -> AppliedCommand:
