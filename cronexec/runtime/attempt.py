@@ -101,7 +101,7 @@ class Attempt:
         )
         if again_at is not None:
             at, why = again_at.isoformat(), outcome.error
-            self._log.warning("run.retrying", run=run.id, attempt=run.attempt + 1, at=at, why=why)
+            self._log.info("run.retrying", run=run.id, attempt=run.attempt + 1, at=at, why=why)
         return Finish(
             run_id=run.id,
             attempt=run.attempt,

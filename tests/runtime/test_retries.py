@@ -1,6 +1,6 @@
 """Retries, repeats of abandoned runs, and runs that wait for a person: in made-up time, over handovers."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -46,6 +46,23 @@ async def begun(
     return member
 
 
+Begin = Callable[..., Awaitable[tuple[Member, Member]]]
+
+
+@pytest.fixture
+def begin(bench: Bench) -> Begin:
+    """Begin with a holder that runs a job's first slot, which does not end by itself, and a standby."""
+
+    async def begin(**fields: Any) -> tuple[Member, Member]:
+        anna = await begun(bench, **fields)
+        bert = bench.start("bert")
+        anna.targets.held.add("job")
+        await anna.targets.began(TEN)
+        return anna, bert
+
+    return begin
+
+
 async def test_a_failed_run_is_tried_again_until_it_succeeds(bench: Bench) -> None:
     anna = await begun(bench, retry=RETRY)
     fails_until(anna, 3)
@@ -55,7 +72,8 @@ async def test_a_failed_run_is_tried_again_until_it_succeeds(bench: Bench) -> No
         (1, RunState.FAILED),
         (2, RunState.FAILED),
     ]
-    assert [said["attempt"] for said in anna.said("run.retrying")] == [2, 3]
+    told = [(said["attempt"], said["level"]) for said in anna.said("run.retrying")]
+    assert told == [(2, "info"), (3, "info")]  # of the job, not of this instance: its ledger has it
 
 
 async def test_the_last_attempt_decides(bench: Bench) -> None:
@@ -105,11 +123,10 @@ async def test_the_next_holder_carries_on_with_a_waiting_retry(bench: Bench) -> 
     assert done.not_before == run.not_before
 
 
-async def test_an_attempt_that_fails_after_a_handover_is_retried_by_the_new_holder(bench: Bench) -> None:
-    anna = await begun(bench, retry=RETRY)
-    bert = bench.start("bert")
-    anna.targets.held.add("job")
-    await anna.targets.began(TEN)
+async def test_an_attempt_that_fails_after_a_handover_is_retried_by_the_new_holder(
+    bench: Bench, begin: Begin
+) -> None:
+    anna, bert = await begin(retry=RETRY)
     anna.end_term()
     await bert.holding()
     anna.targets.end(TEN, FAILED)
@@ -162,11 +179,10 @@ async def test_a_run_that_cannot_be_tried_again_is_refused(
     assert reply["error"]["code"] == code
 
 
-async def test_a_run_that_is_repeatable_is_tried_again_when_its_instance_vanished(bench: Bench) -> None:
-    anna = await begun(bench, abandoned="retry")
-    bert = bench.start("bert")
-    anna.targets.held.add("job")
-    await anna.targets.began(TEN)
+async def test_a_run_that_is_repeatable_is_tried_again_when_its_instance_vanished(
+    bench: Bench, begin: Begin
+) -> None:
+    anna, bert = await begin(abandoned="retry")
     vanish(anna)
     await bert.holding()
     run = await bench.reaches(TEN, RunState.SUCCEEDED, within=90)
@@ -175,12 +191,9 @@ async def test_a_run_that_is_repeatable_is_tried_again_when_its_instance_vanishe
 
 
 async def test_a_repeatable_run_is_ended_by_an_instance_that_cannot_beat_before_it_is_repeated(
-    bench: Bench,
+    bench: Bench, begin: Begin
 ) -> None:
-    anna = await begun(bench, abandoned="retry")
-    bert = bench.start("bert")
-    anna.targets.held.add("job")
-    await anna.targets.began(TEN)
+    anna, bert = await begin(abandoned="retry")
     cut_off(anna)
     await bert.holding()
     await bench.reaches(TEN, RunState.SUCCEEDED, within=120)
@@ -189,21 +202,15 @@ async def test_a_repeatable_run_is_ended_by_an_instance_that_cannot_beat_before_
     assert (second.at - first.at).total_seconds() > 60, "no earlier than an instance counts as lost"
 
 
-async def test_a_run_that_nobody_may_repeat_goes_on_where_its_instance_is_cut_off(bench: Bench) -> None:
-    anna = await begun(bench)
-    bench.start("bert")
-    anna.targets.held.add("job")
-    await anna.targets.began(TEN)
+async def test_a_run_that_nobody_may_repeat_goes_on_where_its_instance_is_cut_off(begin: Begin) -> None:
+    anna, _ = await begin()
     cut_off(anna)
     await pass_time(90)
     assert anna.targets.cancelled == []
 
 
-async def test_a_run_whose_job_asks_stays_open_until_a_person_decides(bench: Bench) -> None:
-    anna = await begun(bench, schedule={"every": "10s"}, abandoned="ask")
-    bert = bench.start("bert")
-    anna.targets.held.add("job")
-    await anna.targets.began(TEN)
+async def test_a_run_whose_job_asks_stays_open_until_a_person_decides(bench: Bench, begin: Begin) -> None:
+    anna, bert = await begin(schedule={"every": "10s"}, abandoned="ask")
     vanish(anna)
     await bert.holding()
     run = await bench.reaches(TEN, RunState.ABANDONED, within=90)
@@ -216,11 +223,8 @@ async def test_a_run_whose_job_asks_stays_open_until_a_person_decides(bench: Ben
     assert bench.state(TEN) is RunState.SUCCEEDED
 
 
-async def test_an_open_run_keeps_its_place_under_the_next_holder(bench: Bench) -> None:
-    anna = await begun(bench, schedule={"every": "10s"}, abandoned="ask")
-    bert = bench.start("bert")
-    anna.targets.held.add("job")
-    await anna.targets.began(TEN)
+async def test_an_open_run_keeps_its_place_under_the_next_holder(bench: Bench, begin: Begin) -> None:
+    anna, bert = await begin(schedule={"every": "10s"}, abandoned="ask")
     vanish(anna)
     await bert.holding()
     await bench.reaches(TEN, RunState.ABANDONED, within=90)
@@ -235,12 +239,9 @@ async def test_an_open_run_keeps_its_place_under_the_next_holder(bench: Bench) -
 
 
 async def test_what_a_stopping_instance_abandons_is_repeated_at_once_where_the_job_says_so(
-    bench: Bench,
+    bench: Bench, begin: Begin
 ) -> None:
-    anna = await begun(bench, abandoned="retry")
-    bert = bench.start("bert")
-    anna.targets.held.add("job")
-    await anna.targets.began(TEN)
+    anna, bert = await begin(abandoned="retry")
     await anna.stop(grace=0.5)
     await bert.holding()
     run = await bench.reaches(TEN, RunState.SUCCEEDED, within=10)
