@@ -96,13 +96,16 @@ def webhook_every_second(url: str) -> dict[str, Any]:
     }
 
 
-def assert_no_slot_was_late(watcher: Cronexec, job: str, since: datetime, until: datetime) -> None:
-    """Every slot in [since, until] has its run, which began within a second."""
+def assert_no_slot_waited(watcher: Cronexec, job: str, since: datetime, until: datetime) -> None:
+    """Every slot in [since, until] has its run, which began within half of that time.
+
+    Slots that something had held up from `since` to `until` would begin after it: the first by all of it.
+    """
     runs = watcher.runs.list(job=job, since=since, until=until, limit=1000)
-    expected = int((until - since).total_seconds())
+    length = (until - since).total_seconds()
     lateness = {run.id: run.lateness_s for run in runs}
-    assert len(runs) in {expected, expected + 1}, lateness
-    assert all(late is not None and late < 1 for late in lateness.values()), lateness
+    assert len(runs) in {int(length), int(length) + 1}, lateness
+    assert all(late is not None and late < length / 2 for late in lateness.values()), lateness
 
 
 @dataclass

@@ -100,18 +100,16 @@ def test_a_second_signal_ends_it_at_once_with_1(
     environment: dict[str, str], cronexec: CommandLine, tmp_path: Path
 ) -> None:
     pid_file = tmp_path / "pid"
-    with serving(environment) as served:
+    with serving(environment, CRONEXEC_SHUTDOWN_GRACE="10m") as served:
         cronexec("job", "put", "-", stdin=shell_job("slow", f"echo $$ > {pid_file}; exec sleep 1000"))
         cronexec("job", "trigger", "slow", "--key", "k")
         until_in_state(cronexec, "slow#k", "running")
         until_written(pid_file)
         served.signal(signal.SIGTERM)
         served.wait_for("handing over the baton")
-        asked_at = time.monotonic()
         served.signal(signal.SIGTERM)
 
-        assert served.exit_code() == 1
-        assert time.monotonic() - asked_at < 5
+        assert served.exit_code() == 1, "long before the grace is over"
     child = Path("/proc") / pid_file.read_text().strip()
     until = time.monotonic() + PATIENCE
     while child.exists() and "sleep" in (child / "cmdline").read_text():

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from applications import Namespace, assert_no_slot_was_late, receiver, wait_for, webhook_every_second
+from applications import Namespace, assert_no_slot_waited, receiver, wait_for, webhook_every_second
 from embedded import HOURLY, Embed, holding, succeeded
 
 from cronexec import AsyncCronexec, Cronexec, InvalidDocumentError, NotYetAppliedError, RefusedError
@@ -36,7 +36,7 @@ def test_a_blocking_handler_costs_no_slot_of_others_and_not_the_baton(
         wait_for(lambda: slots, "the webhook")
         run_id = cron.jobs.trigger("block")["run"]
         blocked = wait_for(lambda: succeeded(cron, run_id), "the blocking run to end")
-        assert_no_slot_was_late(cron, "hook", blocked.started_at, blocked.finished_at)
+        assert_no_slot_waited(cron, "hook", blocked.started_at, blocked.finished_at)
     assert set(slots.values()) == {1}
     assert cron.health().epoch == epoch
 

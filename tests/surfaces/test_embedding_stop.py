@@ -5,11 +5,11 @@ import select
 import signal
 import socket
 import threading
-import time
 
 import pytest
 from applications import Namespace, wait_for
 from embedded import HOURLY, Embed, holding, run_program
+from own_time import OwnTime
 
 from cronexec import AsyncCronexec, Run, UnreachableError
 from cronexec.dev.processes import LOOPBACK
@@ -60,23 +60,21 @@ def test_ctrl_c_while_stop_waits_ends_the_program_soon(ns: Namespace) -> None:
         @cron.job("slow", every="1s")
         def slow(run):
             started.set()
-            run.cancelled.wait(60)
+            run.cancelled.wait(600)
         cron.start()
         assert started.wait(20)
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
         try:
-            cron.stop(grace=60)
+            cron.stop(grace=600)
         except KeyboardInterrupt:
             print("interrupted", cron.health().state)
     """
-    began = time.monotonic()
-    done = run_program(program, ns.environ())
+    done = run_program(program, ns.environ())  # which waits for a small part of that
     assert (
         done.stdout.splitlines()[-1:] == ["interrupted draining"] or "\ninterrupted draining\n" in done.stdout
     )
     assert done.stderr == ""
     assert done.returncode == 0
-    assert time.monotonic() - began < 20
 
 
 def test_ctrl_c_while_a_call_waits_ends_the_call(embed: Embed) -> None:
@@ -179,6 +177,6 @@ def test_a_broker_that_never_answers_does_not_hold_up_the_stop(
         cron.start()
         asked, _, _ = select.select([silent], [], [], 20)
         assert asked
-        began = time.monotonic()
-        assert cron.stop()
-        assert time.monotonic() - began < 5
+        with OwnTime() as stopping:
+            assert cron.stop()
+        assert stopping.seconds < 5

@@ -11,7 +11,7 @@ from applications import (
     EXAMPLES,
     Application,
     Namespace,
-    assert_no_slot_was_late,
+    assert_no_slot_waited,
     receiver,
     serve,
     wait_for,
@@ -76,7 +76,7 @@ def test_a_blocked_application_loop_costs_no_slot_and_not_the_baton(
         wait_for(lambda: slots, "the webhook")
         run_id = watcher.jobs.trigger("block", params={"seconds": 8})["run"]
         blocked = wait_for(lambda: finished(watcher, run_id), "the blocking run to end")
-        assert_no_slot_was_late(watcher, "hook", blocked.started_at, blocked.finished_at)
+        assert_no_slot_waited(watcher, "hook", blocked.started_at, blocked.finished_at)
     assert blocked.duration_s >= 8
     assert set(slots.values()) == {1}
     assert fastapi.get("/health")["epoch"] == epoch
