@@ -160,7 +160,7 @@ def _decided_now(job: Job, situation: Situation) -> tuple[Run, ...]:
         return ()
     due = Due(job=job, first=job.from_at + SECOND, after=job.from_at)
     claiming = Claiming(epoch=situation.epoch, until=situation.at, judged_at=situation.at)
-    return tuple(claim(due, claiming, _with_claimed(job, situation)))
+    return tuple(entry for entry in claim(due, claiming, _with_claimed(job, situation)) if entry is not None)
 
 
 def _with_claimed(job: Job, situation: Situation) -> Occupancy:

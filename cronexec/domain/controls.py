@@ -14,6 +14,7 @@ that are the next now, whatever was asked for before.
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, assert_never
 
 from cronexec.domain.command import ErrorCode, ok_reply
@@ -26,7 +27,7 @@ from cronexec.domain.model import write_instant
 from cronexec.domain.replacement import cancel_reason
 from cronexec.domain.run import Cause, Outcome, Run, RunState, slot_text
 from cronexec.domain.situation import Effects, Situation
-from cronexec.domain.wanted import next_run
+from cronexec.domain.wanted import next_run, next_runs
 from cronexec.errors import RefusedError
 
 SECOND = timedelta(seconds=1)
@@ -142,14 +143,10 @@ def _skip_next(command: SkipSlots, situation: Situation) -> Effects:
 
 
 def _next_slots(job: Job, after: datetime, count: int) -> Iterator[datetime]:
-    """Yield the next slots that run once nobody pauses the job for good any more."""
+    """Return the next slots that run once nobody pauses the job for good any more."""
     lasting = job.paused_at(after)
     job = replace(job, skip_next=(), paused=lasting if lasting and lasting.until_at else None)
-    slot: datetime | None = after
-    for _ in range(count):
-        slot = next_run(job, slot) if slot is not None else None
-        if slot is not None:
-            yield slot
+    return islice(next_runs(job, after), count)
 
 
 def _black_out(command: BlackoutJob, situation: Situation) -> Effects:

@@ -14,7 +14,7 @@ import copy
 import re
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
@@ -82,6 +82,14 @@ class CronExpression:
             return day * DAY + self._time_after(time)
         found = self._days.first_from(day + 1)
         return None if found is None else found * DAY + self._first
+
+    def matches_until(self, local: int) -> int:
+        """Return a second of the same day up to which all match, from `local` on, which does."""
+        minute, second = divmod(local % DAY, 60)
+        last = _last_in_a_row(self._seconds, second)
+        if last < 59 or len(self._seconds) < 60:  # noqa: PLR2004  seconds of a minute
+            return local - second + last
+        return local - local % DAY + 60 * _last_in_a_row(self._minutes, minute) + 59
 
     def shortest_gap(self) -> int | None:
         """Return the seconds between the two matches that are nearest; None where no day has two."""
@@ -236,6 +244,13 @@ def _read(fields: list[str]) -> list[list[int | str]] | None:
     except (ValueError, TypeError, KeyError, IndexError):  # croniter's own errors are ValueErrors
         return None
     return expanded
+
+
+def _last_in_a_row(members: Sequence[int], first: int) -> int:
+    """Return the last of the members that follow `first`, which is one, without a gap."""
+    place = bisect_left(members, first)
+    beyond = bisect_right(range(len(members)), first - place, lo=place, key=lambda at: members[at] - at)
+    return members[beyond - 1]
 
 
 def _members(values: Iterable[int | str], count: int) -> tuple[int, ...]:

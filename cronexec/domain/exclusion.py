@@ -10,8 +10,12 @@
 
 The wall clock is that of the schedule's time zone. An excluded slot stays a slot: it is due, and accounted
 for in the ledger as skipped (I1), so nothing here changes which slots there are.
+
+Every entry says how long its answer stays the same. So a month that is excluded is passed over in a few
+steps, whether a job has one slot in it or millions.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -20,8 +24,9 @@ from typing import Any, Protocol, TypeGuard
 from cronexec.domain.cron import CronExpression, canonical_cron, parse_cron
 from cronexec.domain.instants import read_instant, to_seconds, to_text
 from cronexec.domain.schedule_error import ScheduleError, did_you_mean
-from cronexec.domain.zone import DAY, Zone
+from cronexec.domain.zone import DAY, EARLIEST, LATEST, Zone
 
+_FOR_EVER = LATEST - EARLIEST
 _MOST = 1000  # entries of a list; a document has at most 64 KiB anyway
 _FIELDS = ("from", "to", "cron", "calendar")
 _ACCEPTED = (
@@ -31,9 +36,12 @@ _ACCEPTED = (
 
 
 class Exclusion(Protocol):
-    """One entry of `exclude`."""
+    """One entry of `exclude`; it is asked about an instant, at which the wall clock shows `local`."""
 
     def covers(self, instant: int, local: int) -> bool: ...
+
+    def lasts(self, instant: int, local: int) -> int:
+        """Return for how many seconds more `covers` says the same, at least, while the offset stays."""
 
     def to_document(self) -> Any: ...
 
@@ -53,6 +61,16 @@ class Exclusions:
         local = instant + self.zone.period_at(instant).offset
         return next((entry.describe() for entry in self.entries if entry.covers(instant, local)), None)
 
+    def find_until(self, instant: int) -> tuple[str | None, int]:
+        """Return what `find` does, and an instant up to which it says the same of every slot."""
+        period = self.zone.period_at(instant)
+        local, left = instant + period.offset, period.end - 1 - instant
+        for entry in self.entries:
+            left = min(left, entry.lasts(instant, local))
+            if entry.covers(instant, local):
+                return entry.describe(), instant + left
+        return None, instant + left
+
     def to_document(self) -> list[Any]:
         return [entry.to_document() for entry in self.entries]
 
@@ -66,6 +84,9 @@ class _Days:
 
     def covers(self, instant: int, local: int) -> bool:  # noqa: ARG002  by the wall clock alone
         return self.first <= local // DAY <= self.last
+
+    def lasts(self, instant: int, local: int) -> int:  # noqa: ARG002  by the wall clock alone
+        return _left(local, self.first * DAY, self.last * DAY + DAY - 1)
 
     def to_document(self) -> str:
         return _stretch_text(_day_text(self.first), _day_text(self.last))
@@ -84,6 +105,9 @@ class _Stretch:
     def covers(self, instant: int, local: int) -> bool:  # noqa: ARG002  whatever the wall clock shows
         return self.since <= instant <= self.until
 
+    def lasts(self, instant: int, local: int) -> int:  # noqa: ARG002  whatever the wall clock shows
+        return _left(instant, self.since, self.until)
+
     def to_document(self) -> str:
         return _stretch_text(to_text(self.since), to_text(self.until))
 
@@ -101,6 +125,12 @@ class _Matching:
     def covers(self, instant: int, local: int) -> bool:  # noqa: ARG002  by the wall clock alone
         return self.expression.next_after(local - 1) == local
 
+    def lasts(self, instant: int, local: int) -> int:
+        if self.covers(instant, local):
+            return self.expression.matches_until(local) - local
+        following = self.expression.next_after(local)
+        return _FOR_EVER if following is None else following - 1 - local
+
     def to_document(self) -> dict[str, str]:
         return {"cron": self.cron}
 
@@ -110,15 +140,23 @@ class _Matching:
 
 @dataclass(frozen=True, slots=True)
 class _Calendar:
-    """A list of days of the wall clock, counted from the epoch."""
+    """Days of the wall clock, counted from the epoch, ascending."""
 
-    days: frozenset[int]
+    days: tuple[int, ...]
 
     def covers(self, instant: int, local: int) -> bool:  # noqa: ARG002  by the wall clock alone
-        return local // DAY in self.days
+        return self._next(local) == local // DAY
+
+    def lasts(self, instant: int, local: int) -> int:  # noqa: ARG002  by the wall clock alone
+        day = self._next(local)
+        return _FOR_EVER if day is None else _left(local, day * DAY, day * DAY + DAY - 1)
+
+    def _next(self, local: int) -> int | None:
+        place = bisect_left(self.days, local // DAY)
+        return self.days[place] if place < len(self.days) else None
 
     def to_document(self) -> dict[str, list[str]]:
-        return {"calendar": [_day_text(day) for day in sorted(self.days)]}
+        return {"calendar": [_day_text(day) for day in self.days]}
 
     def describe(self) -> str:
         return "calendar"
@@ -169,10 +207,10 @@ def _read_stretch(first_path: str, last_path: str, first: object, last: object, 
         made = _Days(first_day, last_day)
         wrong = last_day < first_day
     else:
-        made = _Stretch(
-            read_instant(first_path, first, zone) if first_day is None else _midnight(zone, first_day),
-            read_instant(last_path, last, zone) if last_day is None else _midnight(zone, last_day + 1) - 1,
-        )
+        since = read_instant(first_path, first, zone) if first_day is None else _midnight(zone, first_day)
+        until = read_instant(last_path, last, zone) if last_day is None else _midnight(zone, last_day + 1) - 1
+        # No slot is beyond these; of a day such as 9999-12-31 an instant is made that can be read again.
+        made = _Stretch(max(since, EARLIEST + 1), min(until, LATEST))
         wrong = made.until < made.since
     if wrong:
         raise ScheduleError(last_path, f"{made.describe()} ends before it begins; swap its ends.")
@@ -193,7 +231,7 @@ def _read_matching(path: str, given: object) -> _Matching:
 def _read_calendar(path: str, given: object) -> _Calendar:
     if not _is_list(given) or not given:
         raise ScheduleError(path, f"{path} takes a list of days, such as [2026-12-25, 2027-01-01].")
-    return _Calendar(frozenset(_days_of(path, given)))
+    return _Calendar(tuple(sorted(set(_days_of(path, given)))))
 
 
 def _days_of(path: str, given: Sequence[object]) -> Iterator[int]:
@@ -214,6 +252,13 @@ def _parse_day(given: object) -> int | None:
     if isinstance(given, datetime) or not isinstance(given, date):
         return None
     return to_seconds(datetime(given.year, given.month, given.day, tzinfo=UTC)) // DAY
+
+
+def _left(now: int, first: int, last: int) -> int:
+    """Return how many seconds are left before a stretch begins, or ends; both its ends are in it."""
+    if now < first:
+        return first - 1 - now
+    return last - now if now <= last else _FOR_EVER
 
 
 def _midnight(zone: Zone, day: int) -> int:

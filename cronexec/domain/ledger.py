@@ -5,17 +5,20 @@ turns the verdicts of the policies into entries. Nothing is written here; the en
 fenced write.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from cronexec.domain.job import Job
 from cronexec.domain.job_state import Skip
 from cronexec.domain.occupancy import Occupancy
+from cronexec.domain.places import Places
 from cronexec.domain.plan import Due
-from cronexec.domain.policy import Verdict, judge
+from cronexec.domain.policy import Verdict, Verdicts, find_no_place, joined, judge
 from cronexec.domain.run import Outcome, Run, RunState, SkipReason, slot_run_id
+from cronexec.domain.wanted import newest_wanted
 
+SECOND = timedelta(seconds=1)
 _PAUSED = Skip(reason=SkipReason.PAUSED)
 
 
@@ -78,58 +81,60 @@ class Claiming:
 
 def claim(
     due: Due, claiming: Claiming, occupancy: Occupancy, *, unavailable: str | None = None
-) -> Iterator[Run]:
+) -> Iterator[Run | None]:
     """Decide every slot of `due` up to `claiming.until`; yields its entries in the order of time.
 
-    `unavailable`: why the holder cannot execute the job's target now; its runs are claimed all the same, and
-    say so while they wait. What `occupancy` says is read once, when the first entry is asked for.
+    A None in between says that it takes many steps: give others a turn. `unavailable`: why the holder cannot
+    execute the job's target now; its runs are claimed all the same, and say so while they wait. What
+    `occupancy` says is read once, when the first entry is asked for.
     """
     job = due.job
     verdicts = judge(
         job, first=due.first, after=due.after, until=claiming.until, judged_at=claiming.judged_at
     )
-    if job.document.overlap.replaces:
-        verdicts = _newest(verdicts)
-    places = occupancy.places(job.name)
-    overlapping: Verdict | None = None
-    for verdict in verdicts:
-        if verdict.skip is SkipReason.OVERLAP:
-            overlapping = _extended(overlapping, verdict)
-            continue
-        if verdict.skip is None and not places.take(job.document, catch_up=verdict.catch_up):
-            overlapping = _extended(overlapping, verdict)
-            if verdict.catch_up or job.is_selective:
-                continue
-            # Nor will any later live slot find a place: they need not be gone through one by one.
-            last = job.schedule.last_slots(verdict.slot, claiming.until, 1)
-            overlapping = replace(overlapping, until=last[0]) if last else overlapping
-            break
-        if overlapping is not None:
-            yield _entry(job, overlapping, claiming)
-            overlapping = None
-        yield _entry(job, verdict, claiming, reason=unavailable)
-    if overlapping is not None:
-        yield _entry(job, overlapping, claiming)
+    several = claiming.until - due.first >= SECOND
+    if several and job.document.overlap.replaces:
+        verdicts = _only_the_newest(verdicts, due, claiming)
+    placed = _placed(verdicts, job, occupancy.places(job.name), claiming.until)
+    for verdict in joined(placed) if several else placed:
+        yield _entry(job, verdict, claiming, reason=unavailable) if verdict is not None else None
 
 
-def _newest(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
+def _only_the_newest(verdicts: Verdicts, due: Due, claiming: Claiming) -> Verdicts:
     """Leave of the wanted slots, under `replace`, the newest live one: it would replace the others at once.
 
     Missed slots replace nothing; without a live one after them they are all left.
     """
-    decided = list(verdicts)
-    live = (at for at, verdict in enumerate(decided) if verdict.skip is None and not verdict.catch_up)
-    newest = max(live, default=0)
-    for at, verdict in enumerate(decided):
-        replaced = at < newest and verdict.skip is None
-        yield Verdict(slot=verdict.slot, skip=SkipReason.OVERLAP) if replaced else verdict
+    job, until = due.job, claiming.until
+    newest = yield from newest_wanted(job, due.after, until, 1)
+    is_live = newest is not None and claiming.judged_at - newest <= job.document.misfire.grace
+    for verdict in verdicts:
+        if verdict is None or verdict.skip is not None or newest is None or not is_live:
+            yield verdict
+        elif verdict.catch_up:
+            yield Verdict(slot=verdict.slot, skip=SkipReason.OVERLAP)
+        else:
+            yield from find_no_place(job, verdict.slot - SECOND, newest - SECOND)
+            yield Verdict(slot=newest)
+            yield from find_no_place(job, newest, until)
+            return
 
 
-def _extended(skipped: Verdict | None, verdict: Verdict) -> Verdict:
-    """Return the skip of `verdict` for overlap, joined to the skipped slots right before it."""
-    if skipped is None:
-        return Verdict(slot=verdict.slot, skip=SkipReason.OVERLAP)
-    return replace(skipped, until=verdict.slot)
+def _placed(verdicts: Verdicts, job: Job, places: Places, until: datetime) -> Verdicts:
+    """Skip what finds no place."""
+    for verdict in verdicts:
+        if (
+            verdict is None
+            or verdict.skip is not None
+            or places.take(job.document, catch_up=verdict.catch_up)
+        ):
+            yield verdict
+        elif verdict.catch_up:
+            yield Verdict(slot=verdict.slot, skip=SkipReason.OVERLAP)
+        else:
+            # Nor will any later live slot find a place: they need not be gone through one by one.
+            yield from find_no_place(job, verdict.slot - SECOND, until)
+            return
 
 
 def _entry(job: Job, verdict: Verdict, claiming: Claiming, *, reason: str | None = None) -> Run:

@@ -108,6 +108,13 @@ class Schedule:
         """Return what excludes `slot`, as people write it ("2026-12-24"); None where it is to run."""
         return None if self._exclusions is None else self._exclusions.find(to_seconds(slot))
 
+    def excluded_until(self, slot: datetime) -> tuple[str | None, datetime]:
+        """Return what excludes `slot`, or None, and an instant up to which the same is true of every slot."""
+        if self._exclusions is None:
+            return None, to_datetime(LATEST)
+        found, until = self._exclusions.find_until(to_seconds(slot))
+        return found, to_datetime(min(until, LATEST))
+
     def starts_at(self, slot: datetime, *, job: str) -> datetime | None:
         """Return the instant before which jitter keeps the run of `job` for `slot`; None without jitter."""
         if self._jitter is None:

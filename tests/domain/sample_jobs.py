@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -20,6 +20,7 @@ MILLISECOND = timedelta(milliseconds=1)
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 MINUTELY = {"every": "1m"}
+_Decided = TypeVar("_Decided")
 
 
 def at(clock: str) -> datetime:
@@ -68,7 +69,12 @@ def claim_all(
     if first is None or first > until:
         return []
     claiming = Claiming(epoch=1, until=until, judged_at=judged_at or until)
-    return list(claim(Due(job=planned, first=first, after=after), claiming, occupancy or Occupancy()))
+    return decided(claim(Due(job=planned, first=first, after=after), claiming, occupancy or Occupancy()))
+
+
+def decided(steps: Iterable[_Decided | None]) -> list[_Decided]:
+    """Return what is decided, without the steps in between."""
+    return [step for step in steps if step is not None]
 
 
 def covering(entries: Iterable[Run], slots: Iterable[datetime]) -> Iterator[int]:

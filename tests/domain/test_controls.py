@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sample_jobs import MINUTE, NOON, SECOND, at, job, queued
+from sample_jobs import MINUTE, NOON, SECOND, at, decided, job, queued
 from sample_namespace import NOW, Namespace, put, refusal, result
 
 from cronexec.adapters.memory_runs import close_range
@@ -301,7 +301,7 @@ class Holder:
         due = self.plan.due(until)
         claiming = Claiming(epoch=1, until=until, judged_at=until)
         for item in due:
-            self._write(claim(item, claiming, Occupancy()))
+            self._write(decided(claim(item, claiming, Occupancy())))
         self.at = until
         self.plan.resume(due, after=until)
         if command is not None:

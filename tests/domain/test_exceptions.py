@@ -1,22 +1,37 @@
 """Slots in windows, skipped once or excluded: decisions compared with what is said of each slot by itself."""
 
+import time
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import pairwise
-from typing import Any
+from itertools import islice, pairwise
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sample_jobs import MINUTE, NOON, SECOND, Decision, at, claim_all, covering, decisions, job, queued
+from sample_jobs import (
+    MINUTE,
+    NOON,
+    SECOND,
+    Decision,
+    at,
+    claim_all,
+    covering,
+    decided,
+    decisions,
+    job,
+    queued,
+)
 
 from cronexec.domain.job import Job, JobDocument
 from cronexec.domain.job_state import Blackout, Pause, SkippedOnce
+from cronexec.domain.ledger import Claiming, claim
 from cronexec.domain.occupancy import Occupancy
-from cronexec.domain.policy import MOST_JOINED, Verdict, judge
+from cronexec.domain.plan import Due
+from cronexec.domain.policy import Verdict, joined, judge
 from cronexec.domain.run import Run, RunState, SkipReason
-from cronexec.domain.wanted import newest_wanted, next_run, wanted
+from cronexec.domain.wanted import Search, first_wanted, newest_wanted, next_run, next_runs
 
 properties = settings(max_examples=150, derandomize=True, deadline=None)
 
@@ -62,7 +77,8 @@ def judged(decision: Decision, after: datetime | None = None, until: datetime | 
     first = decision.job.schedule.next_after(after)
     if first is None or first > until:
         return []
-    return list(judge(decision.job, first=first, after=after, until=until, judged_at=decision.judged_at))
+    verdicts = judge(decision.job, first=first, after=after, until=until, judged_at=decision.judged_at)
+    return decided(joined(verdicts))
 
 
 def covered(verdict: Verdict, slots: list[datetime]) -> list[datetime]:
@@ -154,16 +170,28 @@ def test_every_slot_of_a_claim_has_exactly_one_entry(decision: Decision) -> None
 @properties
 def test_the_newest_wanted_slots_are_the_last_that_nothing_skips(decision: Decision, count: int) -> None:
     left = [slot for slot in decision.slots if decision.job.passes_over(slot) is None]
-    assert list(wanted(decision.job, decision.after, decision.until)) == left
-    assert newest_wanted(decision.job, decision.after, decision.until, count) == (left[-count:] or [None])[0]
+    assert found(first_wanted(decision.job, decision.after, decision.until)) == (left or [None])[0]
+    newest = found(newest_wanted(decision.job, decision.after, decision.until, count))
+    assert newest == (left[-count:] or [None])[0]
+
+
+def found(search: Search) -> datetime | None:
+    """Go through with a search."""
+    while True:
+        try:
+            next(search)
+        except StopIteration as end:
+            return cast("datetime | None", end.value)
 
 
 @given(selective())
 @properties
 def test_the_next_run_is_the_first_slot_that_nothing_skips(decision: Decision) -> None:
     left = [slot for slot in decision.slots if decision.job.passes_over(slot) is None]
-    found = next_run(decision.job, decision.after)
-    assert found == left[0] if left else found is None or found > decision.slots[-1]
+    runs = list(islice(next_runs(decision.job, decision.after), len(left)))
+    assert runs == left
+    following = next_run(decision.job, decision.slots[-1])
+    assert following is None or following > decision.slots[-1]
 
 
 def test_a_long_window_is_decided_in_one_go() -> None:
@@ -178,12 +206,74 @@ def test_a_long_window_is_decided_in_one_go() -> None:
     ]
 
 
-def test_a_range_of_excluded_slots_is_cut_so_that_others_get_their_turn() -> None:
-    planned = with_exclusions(job({"every": "1s"}), ["2026-03-02"])
-    until = NOON + MOST_JOINED * 2 * SECOND
-    entries = claim_all(planned, NOON, until)
-    assert [entry.until for entry in entries] == [NOON + MOST_JOINED * SECOND, until]
-    assert {(entry.reason, entry.note) for entry in entries} == {("excluded", "2026-03-02")}
+# Long stretches, as after an outage.
+
+MONTH_AGO = NOON - timedelta(days=30)
+SECONDLY = {"every": "1s"}
+LONG_AGO = {"grace": "40d"}
+ALTERNATING = [{"cron": "*/2 * * * * *"}]
+NEARLY_ALL = [{"cron": "1-59 * * * * *"}, {"cron": "0 1-59 * * * *"}]
+
+
+def steps_of(planned: Job, until: datetime = NOON) -> list[Run | None]:
+    due = Due(job=planned, first=MONTH_AGO + SECOND, after=MONTH_AGO)
+    return list(claim(due, Claiming(epoch=1, until=until, judged_at=until), Occupancy()))
+
+
+@pytest.mark.parametrize(
+    "exclude",
+    [
+        ["2026-01-01/2026-12-31"],
+        ["2026-01-01T00:00:00Z/2026-12-31T00:00:00Z"],
+        [{"cron": "* * * 1-6 *"}],
+        [{"calendar": [f"2026-{month}-{day:02}" for month in ("01", "02", "03") for day in range(1, 29)]}],
+        ["2026-03-02T11:59:59Z/2026-03-02T12:00:00Z"],
+    ],
+)
+@pytest.mark.parametrize("fields", [{}, {"overlap": "replace"}, {"misfire": LONG_AGO}], ids=str)
+def test_a_month_of_seconds_is_decided_in_few_steps(exclude: list[Any], fields: dict[str, Any]) -> None:
+    planned = with_exclusions(job(SECONDLY, **fields), exclude)
+    steps = steps_of(planned)
+    assert len(steps) < 500
+    entries = decided(steps)
+    assert (entries[0].slot, entries[-1].until or entries[-1].slot) == (MONTH_AGO + SECOND, NOON)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "exclude", "fields"),
+    [
+        (SECONDLY, ALTERNATING, {}),
+        ({"every": "2s"}, ALTERNATING, {}),
+        (SECONDLY, NEARLY_ALL, {"misfire": {"policy": "all", "limit": 100_000}}),
+        (SECONDLY, [], {"misfire": {"policy": "all", "limit": 100_000}}),
+        (SECONDLY, [], {"misfire": {"policy": "all", "limit": 100_000}, "overlap": "skip"}),
+        (SECONDLY, ALTERNATING, {"misfire": LONG_AGO, "overlap": "replace"}),
+        (SECONDLY, [], {"misfire": LONG_AGO, "overlap": "allow"}),
+    ],
+)
+def test_no_step_of_a_long_decision_holds_the_loop(
+    schedule: dict[str, Any], exclude: list[Any], fields: dict[str, Any]
+) -> None:
+    planned = with_exclusions(job(schedule, **fields), exclude)
+    due = Due(job=planned, first=planned.schedule.next_after(MONTH_AGO) or NOON, after=MONTH_AGO)
+    steps = claim(due, Claiming(epoch=1, until=NOON, judged_at=NOON), Occupancy())
+    longest, before = 0.0, time.thread_time()
+    for _ in islice(steps, 20_000):
+        now = time.thread_time()
+        longest, before = max(longest, now - before), now
+    assert longest < 0.05  # seconds of work: a few milliseconds, where all of it takes many seconds
+
+
+def test_the_next_run_behind_months_that_are_excluded_is_found() -> None:
+    planned = with_exclusions(job(SECONDLY), ["2026-03-01/2026-10-31", {"cron": "* * * 11 *"}])
+    assert next_run(planned, NOON) == datetime.fromisoformat("2026-12-01T00:00:00Z")
+
+
+def test_it_is_said_in_reasonable_time_that_no_next_run_is_known() -> None:
+    planned = with_exclusions(job({"every": "2s"}), ALTERNATING)
+    began_at = time.thread_time()
+    assert next_run(planned, NOON) is None
+    assert time.thread_time() - began_at < 0.2
 
 
 # Examples.

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sample_jobs import job
+from sample_jobs import decided, job
 
 from cronexec.domain.job import JobDocument, JobVersion
 from cronexec.domain.ledger import Claiming, claim
@@ -176,10 +176,10 @@ def test_excluded_slots_are_in_the_ledger_with_their_reason_and_verify() -> None
         overlap="allow",
     )
     due = Due(job=planned, first=after + timedelta(hours=6), after=after)
-    entries = list(claim(due, Claiming(epoch=1, until=until, judged_at=until), Occupancy()))
+    entries = decided(claim(due, Claiming(epoch=1, until=until, judged_at=until), Occupancy()))
     skipped = [entry for entry in entries if entry.state is RunState.SKIPPED]
     assert [(entry.slot, entry.until, entry.reason) for entry in skipped] == [
-        (at("2026-12-24T00:00Z"), at("2026-12-24T18:00Z"), "excluded"),
+        (at("2026-12-24T00:00Z"), at("2026-12-24T23:59:59Z"), "excluded"),
         (at("2026-12-25T06:00Z"), None, "excluded"),
     ]
     version = JobVersion(name="backup", version=1, document=planned.document, from_at=after, to_at=None)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sample_jobs import job
+from sample_jobs import decided, job
 
 from cronexec.domain.ledger import Claiming, claim
 from cronexec.domain.occupancy import Occupancy
@@ -78,5 +78,5 @@ def test_a_run_whose_instant_has_passed_is_not_held_back() -> None:
     held = job({"every": "1h", "jitter": "5m"}, name="close-league", from_at=SLOT - timedelta(days=1))
     due = Due(job=held, first=SLOT, after=SLOT - timedelta(seconds=1))
     late = SLOT + timedelta(minutes=5)
-    [entry] = claim(due, Claiming(epoch=1, until=late, judged_at=late), Occupancy())
+    [entry] = decided(claim(due, Claiming(epoch=1, until=late, judged_at=late), Occupancy()))
     assert (entry.slot, entry.not_before) == (SLOT, None)

@@ -16,6 +16,7 @@ from sample_jobs import (
     at,
     claim_all,
     covering,
+    decided,
     decisions,
     job,
     queued,
@@ -138,7 +139,7 @@ def test_what_the_misfire_policy_wants_is_claimed_whole_under_queue_and_allow(
         until=decision.until,
         judged_at=decision.judged_at,
     )
-    verdicts = list(judged)
+    verdicts = decided(judged)
     wanted = [verdict.slot for verdict in verdicts if verdict.catch_up]
     late = [entry for entry in claimed(decision, active) if entry.catch_up]
     policy = decision.job.document.overlap.policy
@@ -238,7 +239,7 @@ def test_runs_whose_target_is_unavailable_say_so_and_skips_keep_their_reason() -
     claiming = Claiming(epoch=1, until=at("12:03"), judged_at=at("12:03"))
     due = Due(job=job(misfire={"grace": "1h"}), first=NOON, after=NOON - SECOND)
     entries = claim(due, claiming, Occupancy(), unavailable="target_unavailable")
-    assert told(list(entries)) == [
+    assert told(decided(entries)) == [
         "12:00 queued target_unavailable",
         "12:01 queued target_unavailable",
         "12:02-12:03 skipped overlap",

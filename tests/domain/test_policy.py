@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sample_jobs import MINUTE, NOON, SECOND, Decision, at, decisions, document, job
+from sample_jobs import MINUTE, NOON, SECOND, Decision, at, decided, decisions, document, job
 
 from cronexec.domain.job import Job, JobDocument
+from cronexec.domain.job_state import Skip
 from cronexec.domain.places import Places
-from cronexec.domain.policy import Verdict, judge, skip
+from cronexec.domain.policy import Verdict, judge, skip_all
 from cronexec.domain.run import SkipReason
 
 properties = settings(max_examples=120, derandomize=True, deadline=None)
@@ -23,7 +24,7 @@ def judged(
     first = planned.schedule.next_after(after)
     assert first is not None
     assert first <= until
-    return list(judge(planned, first=first, after=after, until=until, judged_at=judged_at or until))
+    return decided(judge(planned, first=first, after=after, until=until, judged_at=judged_at or until))
 
 
 def told(verdicts: list[Verdict]) -> list[str]:
@@ -199,8 +200,9 @@ def test_a_catch_up_of_a_year_asks_only_for_what_it_keeps() -> None:
 
 def test_a_skip_of_one_slot_is_no_range() -> None:
     schedule = job().schedule
-    alone = skip(schedule, NOON, NOON + 59 * SECOND, SkipReason.OVERLAP)
-    several = skip(schedule, NOON, NOON + MINUTE, SkipReason.OVERLAP)
+    why = Skip(reason=SkipReason.OVERLAP)
+    (alone,) = skip_all(schedule, NOON - SECOND, NOON + 59 * SECOND, why)
+    (several,) = skip_all(schedule, NOON - SECOND, NOON + MINUTE, why)
     assert (alone.until, several.until) == (None, NOON + MINUTE)
 
 
