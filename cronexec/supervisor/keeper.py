@@ -36,8 +36,8 @@ class Keeper:
 
     def run(self, start: Callable[[], Any]) -> None:
         """Start the command, and stay until nothing of it is left."""
-        wakeup = wake_on_child_exit()
         try:
+            wakeup = wake_on_child_exit()
             process = start()  # kept: what goes out of scope while it runs would be waited for
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             self._tell({"error": str(error)})

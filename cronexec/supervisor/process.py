@@ -26,11 +26,14 @@ def wake_on_child_exit() -> int:
 def outlive_signals() -> None:
     """Stay when a whole process group or service is asked to end: only the instance decides.
 
-    A handler, not SIG_IGN, which the commands would inherit.
+    A handler, not SIG_IGN, which the commands would inherit. So they would what the thread that started us
+    had blocked (one that waits for signals itself, as under uWSGI): no child's end would be noticed, and no
+    command would ever get SIGTERM.
     """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _notice)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _notice(_number: int, _frame: object) -> None:

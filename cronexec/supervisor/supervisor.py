@@ -1,6 +1,7 @@
 """The supervisor's loop: the instance on one side, the keepers on the other."""
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -11,10 +12,11 @@ from typing import Any
 from cronexec.supervisor.frames import Frame, Frames, packed
 from cronexec.supervisor.keeper import Keeper
 from cronexec.supervisor.process import become_subreaper, wake_on_child_exit
-from cronexec.supervisor.tree import descendants, kill_all
+from cronexec.supervisor.tree import descendants, kill_all, signal_process
 
 LOOK_INTERVAL = 1.0  # seconds, for the instance's life
 MOST_FDS = 64
+NO_FD = -1  # one was sent, and this process has no room for it
 READ_BYTES = 1 << 16
 
 Start = Callable[[Frame, int], Any]
@@ -34,6 +36,7 @@ class Kept:
     def stop(self, after: float) -> None:
         with contextlib.suppress(OSError):  # it has ended
             self.link.sendall(packed({"after": after}))
+        signal_process(self.pid, signal.SIGCONT)  # its command may have made it stand still
 
     def receive(self) -> Iterator[Frame]:
         """Yield what the keeper tells, as far as it has."""
@@ -87,12 +90,12 @@ class Supervisor:
     def _receive(self) -> bool:
         """Take what the instance sent. False: it is gone, or nobody could understand it any more."""
         try:
-            data, fds, _, _ = socket.recv_fds(self._link, READ_BYTES, MOST_FDS)
+            data, fds, flags, _ = socket.recv_fds(self._link, READ_BYTES, MOST_FDS)
         except BlockingIOError:
             return True
         except OSError:
             return False
-        self._fds += fds
+        self._fds += fds or ([NO_FD] if flags & socket.MSG_CTRUNC else [])
         for frame in self._frames.take(data):
             if frame["op"] == "start":
                 self._keep(frame, self._fds.pop(0))
@@ -103,23 +106,31 @@ class Supervisor:
         return bool(data)
 
     def _keep(self, frame: Frame, fd: int) -> None:
-        """Fork a keeper, which starts what the frame says."""
-        ours, theirs = socket.socketpair()
+        """Have a keeper start what the frame says, or tell why there is none: others must not suffer."""
+        if fd == NO_FD:
+            self._tell({"id": frame["id"], "error": os.strerror(errno.EMFILE)})
+            return
         try:
-            pid = os.fork()
+            self._fork(frame, fd)
         except OSError as error:
             self._tell({"id": frame["id"], "error": str(error)})
-            ours.close()
-        else:
+        finally:
+            os.close(fd)
+
+    def _fork(self, frame: Frame, fd: int) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                pid = os.fork()
+            except OSError:
+                ours.close()
+                raise
             if pid == 0:
                 ours.close()
                 self._become_keeper(frame, fd, theirs)
-            kept = Kept(frame["id"], pid, ours, frame["kill_after"])
-            self._kept[ours.fileno()] = kept
-            self._poll.register(ours, select.POLLIN)
-        finally:
-            theirs.close()
-            os.close(fd)
+        kept = Kept(frame["id"], pid, ours, frame["kill_after"])
+        self._kept[ours.fileno()] = kept
+        self._poll.register(ours, select.POLLIN)
 
     def _become_keeper(self, frame: Frame, fd: int, link: socket.socket) -> None:
         """Do a keeper's work, and exit. What is others' is closed first: its end must be noticed."""
@@ -127,7 +138,7 @@ class Supervisor:
             self._link.close()
             for kept in self._kept.values():
                 kept.link.close()
-            for other in self._fds:
+            for other in set(self._fds) - {NO_FD}:
                 os.close(other)
             become_subreaper()
             Keeper(link).run(lambda: self._start_with(frame, fd))

@@ -63,6 +63,7 @@ class SupervisedProcess:
         if "pid" in frame:
             self.pid = frame["pid"]
         elif "code" in frame:
+            self.pid = None  # it may be another's from now on
             self.exited.set_result(frame["code"])
         elif "error" in frame:
             self.fail(StartError(frame["error"]))
