@@ -27,21 +27,23 @@ else
 	pytest $(ARGS)
 endif
 
-# Short: what depends on the version of the broker, on all of them at the same time, the rest on one that `make test` has not, and
-# the stores on three members. FULL=1: everything on everything.
+# Short: what depends on the version of the broker, on all of them at the same time; while these wait, most of their time, the rest
+# on one that `make test` has not, and the stores on three members. FULL=1: everything on everything.
 VERSIONS = 3.10 4.0 4.3
 BROKER_TESTS = tests/contracts/test_broker_contract.py tests/contracts/test_broker_rabbitmq.py
 STORE_TESTS = tests/brokers/test_replica_set.py $(wildcard tests/contracts/test_store_*.py)
 
 test-brokers: setup brokers ## the broker's tests on RabbitMQ 3.10, 4.0 and 4.3, the stores' on three members; FULL=1 for all
 	mkdir -p .cronexec
-	failed=0; \
 	printf '%s\n' $(VERSIONS) | xargs -P 3 -I VERSION sh -c 'pytest --broker VERSION $(wildcard tests/brokers/test_broker_*.py) \
-	    >.cronexec/VERSION.log 2>&1; ended=$$?; echo "RabbitMQ VERSION:"; cat .cronexec/VERSION.log; exit $$ended' || failed=1; \
+	    >.cronexec/VERSION.log 2>&1' & \
+	versions=$$! failed=0; \
 	for version in $(if $(FULL),$(VERSIONS),4.3); do \
 	    pytest --broker $$version $(BROKER_TESTS) $(if $(FULL),tests/cluster/test_handover.py) || failed=1; \
 	done; \
 	pytest --mongo-members 3 $(STORE_TESTS) || failed=1; \
+	wait $$versions || failed=1; \
+	for version in $(VERSIONS); do echo "RabbitMQ $$version:"; cat .cronexec/$$version.log; done; \
 	exit $$failed
 
 # Short: every fault on one version, with short outages. FULL=1: as long as they last in earnest; BROKER=4.3: on that version.
