@@ -135,13 +135,22 @@ class Scheduler:
     async def _decide_and_write(self, until: datetime, commands: int) -> None:
         decision = self._decision(until)
         await self._claims.fill(decision, MOST_ENTRIES, Breather(self._clock.monotonic))
-        if undecided_at := self._claims.first_at():
-            decision.watermark = max(self._committer.term.watermark, undecided_at - SECOND)
-        else:
+        decided_until = self._decided_until(decision)
+        decision.watermark = max(self._committer.term.watermark, decided_until)
+        if decided_until == until:
             await self._commands.apply_to(decision, commands)
         self._reserve(decision)
         await self._write_or_let_go(decision)
         self._claims.leave_out(decision.jobs)
+
+    def _decided_until(self, decision: Decision) -> datetime:
+        """Return the instant up to which every slot is decided.
+
+        Of a job that was begun in an earlier tick, no slot since then has been asked for.
+        """
+        undecided_at = self._claims.first_at()
+        bounds = [decision.until, *decision.due]
+        return min(bounds if undecided_at is None else [*bounds, undecided_at - SECOND])
 
     def _decision(self, until: datetime) -> Decision:
         settles, self._settles = (*self._settles, *self._stranded.expired(until)), []
