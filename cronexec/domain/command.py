@@ -36,7 +36,7 @@ from cronexec.domain.commands_run import CancelRun, KeptCommands, ReleaseBaton, 
 from cronexec.domain.commands_trigger import BackfillJob, TriggerJob
 from cronexec.domain.document_schema import publish_schema
 from cronexec.domain.job import READ_FROM
-from cronexec.domain.json_values import canonical_json
+from cronexec.domain.json_values import means_the_same
 from cronexec.domain.problems import expected, invalid_document
 from cronexec.errors import CronexecError, FieldProblem, InvalidDocumentError
 
@@ -154,7 +154,7 @@ def same_content(sent: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     The order of keys, 1.0 for 1 (some languages write no other) and a field that is null make no difference,
     nor does who sends it; 1 and true do.
     """
-    return canonical_json(_content(sent)) == canonical_json(_content(other))
+    return means_the_same(_content(sent), _content(other))
 
 
 def command_from_fields(fields: Mapping[str, Any], *, read_from: int | None = None) -> Command:
@@ -254,18 +254,7 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _content(sent: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: _one_form(value) for name, value in sent.items() if value is not None and name != "issued_by"
-    }
-
-
-def _one_form(value: Any) -> Any:
-    """Return JSON with whole numbers written one way."""
-    if isinstance(value, dict):
-        return {key: _one_form(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_one_form(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return {name: value for name, value in sent.items() if value is not None and name != "issued_by"}
 
 
 def _readable_id(document: Mapping[str, Any]) -> str | None:

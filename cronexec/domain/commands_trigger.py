@@ -16,7 +16,8 @@ MOST_BACKFILLED = 500  # slots in one command: they travel in one write
 class TriggerJob(CommandModel):
     """Run the job now.
 
-    `params` replace those of the document, key by key; `key` names the run and makes the trigger happen once.
+    `params` replace those of the document, key by key; `key` names the run and makes the trigger happen once,
+    and with it again other params are refused.
     """
 
     type: Literal["job.trigger"] = "job.trigger"

@@ -26,6 +26,29 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
+def means_the_same(one: object, other: object) -> bool:
+    """Whether two JSON values are equal, however they were written: 1.0 is 1, and true is not."""
+    return canonical_json(_one_form(one)) == canonical_json(_one_form(other))
+
+
+def contains(value: Any, part: Any) -> bool:
+    """Whether JSON `value` has all of `part`: an object may have further fields, here and further below."""
+    if isinstance(part, Mapping) and isinstance(value, Mapping):
+        return all(key in value and contains(value[key], each) for key, each in part.items())
+    if isinstance(part, (list, tuple)) and isinstance(value, (list, tuple)):
+        return len(part) == len(value) and all(map(contains, value, part))
+    return means_the_same(value, part)
+
+
+def _one_form(value: Any) -> Any:
+    """Return JSON with whole numbers written one way."""
+    if isinstance(value, Mapping):
+        return {key: _one_form(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_one_form(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class _Copier:
     """Makes a copy of plain dicts and lists, and keeps what is wrong; what is wrong is copied as None."""
 

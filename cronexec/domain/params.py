@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema
 
-from cronexec.domain.json_values import read_object
+from cronexec.domain.json_values import means_the_same, read_object
 from cronexec.domain.params_check import Check, accepted
 from cronexec.domain.params_schema import NOTHING, ParamType, read_schema, type_of, walk
 from cronexec.domain.problems import expected, problems
@@ -61,7 +61,11 @@ class ParamsSchema:
             for name, each in (self.type.properties or {}).items()
             if each.default is not NOTHING
         }
-        return {name: value for name, value in params.items() if defaults.get(name, NOTHING) != value}
+        return {
+            name: value
+            for name, value in params.items()
+            if name not in defaults or not means_the_same(defaults[name], value)
+        }
 
     def read_text(self, name: str, text: str) -> Any:
         """Return the value that `text`, from a command line, has for the param `name`. Raises ValueError."""

@@ -2,7 +2,8 @@
 
 A trigger runs a job now, a backfill runs it for past slots. Neither accounts for a slot of the schedule (I1).
 Identity is derived: a trigger's run is `JOB#KEY`, with the command's id where no key is given, a backfill's
-`JOB#backfill:SLOT`, and with the command's id after it where that slot is run once more.
+`JOB#backfill:SLOT`, and with the command's id after it where that slot is run once more. A key stands for one
+run with its params: a trigger that comes with it again and asks for other params is refused.
 
 Backfills are released as a catch-up: behind live slots, at the pace of `catch_up_rate`, one after the other
 where the overlap policy lets only one run. One command makes no more than travels in one write.
@@ -15,6 +16,7 @@ from typing import Any
 from cronexec.domain.backfill import past_slots, ran
 from cronexec.domain.command import BackfillJob, ErrorCode, TriggerJob, ok_reply
 from cronexec.domain.job import Job, OverlapPolicy
+from cronexec.domain.json_values import contains, means_the_same
 from cronexec.domain.replacement import replaced_by
 from cronexec.domain.run import BACKFILL, Cause, Run, RunState, backfill_run_id, slot_text, trigger_run_id
 from cronexec.domain.situation import Effects, Situation
@@ -24,7 +26,7 @@ MOST_NAMED = 10  # slots, in a sentence
 
 
 def trigger(command: TriggerJob, situation: Situation) -> Effects:
-    """Run the job now; once for each key."""
+    """Run the job now; once for each key. Raises RefusedError."""
     job = situation.existing(command.name)
     if (command.key or "").startswith(BACKFILL):
         raise RefusedError(
@@ -32,6 +34,9 @@ def trigger(command: TriggerJob, situation: Situation) -> Effects:
         )
     run_id = trigger_run_id(job.name, command.key or command.id)
     if (there := situation.entry(job.name, run_id)) is not None:
+        if _asks_for_others(command, job, there):
+            why = f"the key {command.key or command.id} is that of the run {run_id}, which has other params"
+            raise RefusedError(ErrorCode.CONFLICT, f"{why}; repeat those, or give another key", "key")
         return Effects(
             reply=ok_reply(command.id, {"run": run_id, "state": there.state.value, "created": False})
         )
@@ -58,6 +63,19 @@ def trigger(command: TriggerJob, situation: Situation) -> Effects:
         settles=replaced.settles,
         cancels=replaced.cancels,
     )
+
+
+def _asks_for_others(command: TriggerJob, job: Job, there: Run) -> bool:
+    """Whether a trigger with a known key wants other params than its run has; one without leaves them open.
+
+    Of a run of another version only what the trigger says is compared: the rest came from the document then.
+    """
+    if command.params is None:
+        return False
+    if there.version != job.version:
+        return not contains(there.params or {}, command.params)
+    has = job.document.params if there.params is None else there.params
+    return not means_the_same(has, merged_params(job, command.params))
 
 
 def backfill(command: BackfillJob, situation: Situation) -> Effects:

@@ -1,5 +1,7 @@
 """Applying commands: triggered and cancelled runs, and what a command must know."""
 
+from typing import Any
+
 import pytest
 from sample_jobs import MINUTE, NOON, SECOND, at, claim_all, job, queued
 from sample_namespace import NOW, PAUSED, Namespace, instant, put, refusal, result
@@ -54,6 +56,55 @@ def test_two_triggers_with_one_key_in_one_write_make_one_run() -> None:
     second = namespace.apply(TriggerJob(id="t2", name="backup", key="monday"))
     assert [len(first.entries), len(second.entries)] == [1, 0]
     assert result(second) == {"run": "backup#monday", "state": "queued", "created": False}
+
+
+FIRST_PARAMS: list[tuple[dict[str, Any] | None, dict[str, Any], bool]] = [
+    ({"league": 8}, {"league": 8}, True),
+    ({"league": 8}, {"league": 8.0}, True),
+    ({"league": 8}, {"league": 8, "dry": False}, True),
+    ({"league": 8, "dry": True}, {"league": 8}, False),
+    ({"league": 8}, {"league": 9}, False),
+    ({"league": 1}, {"league": True}, False),
+    ({"league": 8}, {}, False),
+    (None, {"league": 7}, True),
+    (None, {"league": 8}, False),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "same"), FIRST_PARAMS)
+def test_a_known_key_with_other_params_is_refused(
+    first: dict[str, Any] | None, second: dict[str, Any], *, same: bool
+) -> None:
+    namespace = Namespace(job(params={"league": 7, "dry": False}))
+    (run,) = namespace.apply(TriggerJob(id="t1", name="backup", key="monday", params=first)).entries
+    effects = namespace.apply(TriggerJob(id="t2", name="backup", key="monday", params=second))
+    if same:
+        assert result(effects) == {"run": run.id, "state": "queued", "created": False}
+    else:
+        assert refusal(effects) == ("conflict", "key")
+        assert "the key monday is that of the run backup#monday" in effects.reply["error"]["message"]
+    without = namespace.apply(TriggerJob(id="t3", name="backup", key="monday"))
+    assert result(without) == {"run": run.id, "state": "queued", "created": False}
+
+
+SENT_AGAIN: list[tuple[dict[str, Any], bool]] = [
+    ({"league": 8, "options": {"to": ["a"]}}, True),
+    ({"league": 8, "options": {"to": ["b"]}}, False),
+    ({"league": 9}, False),
+    ({"other": 8}, False),
+]
+
+
+@pytest.mark.parametrize(("second", "same"), SENT_AGAIN)
+def test_a_trigger_that_is_sent_again_after_a_change_of_its_job_is_known(
+    second: dict[str, Any], *, same: bool
+) -> None:
+    params = {"league": 8, "options": {"to": ["a"], "filled": "in"}, "of": "the document"}
+    there = queued("backup#monday", cause=Cause.TRIGGER, params=params)
+    strict = {"properties": {"day": {"type": "string"}}}
+    namespace = Namespace(job(version=2, params_schema=strict), runs=[there])
+    effects = namespace.apply(TriggerJob(id="t2", name="backup", key="monday", params=second))
+    assert effects.reply["ok"] is same
 
 
 def test_a_job_that_skips_overlaps_is_triggered_once_in_one_write() -> None:

@@ -155,6 +155,13 @@ def test_defaults_are_filled_in_and_left_out_where_the_document_is_written() -> 
     assert document(params_schema=nested, params={"a": {"b": 1, "c": 2}}).to_json() == read.to_json()
 
 
+def test_a_param_that_only_python_takes_for_its_default_is_written() -> None:
+    untyped = {"properties": {"a": {"default": 1}, "b": {"default": [0]}}}
+    read = document(params_schema=untyped, params={"a": True, "b": [False]})
+    assert read.to_document()["params"] == {"a": True, "b": [False]}
+    assert document(params_schema=untyped, params={"a": 1.0, "b": [0]}).to_document().get("params") is None
+
+
 def test_a_secret_in_a_default_is_refused_as_one_in_params() -> None:
     [sentence] = refusals(params_schema={"properties": {"a": {"default": "${secret:A}"}}})
     assert sentence.startswith("params.a: secrets are not resolved in params")
