@@ -73,7 +73,7 @@ READ_FROM = "read_from"  # in a validation's context: bytes of JSON
 _LONGER_AT_MOST = 6  # times, written as the size is measured: DEL takes one byte, and six as \u007f
 
 _DEFAULT_TIMEOUTS = {"webhook": timedelta(seconds=60), "publish": timedelta(seconds=60)}
-_REFERENCE = re.compile(r"\$\{secret:[^}]*\}")
+_REFERENCE = re.compile(r"\$\{secret:[^}$]*\}")
 _RESOLVED_IN_TARGETS = (
     "secrets are not resolved in params, which are stored and shown; got {secret}; write it where the target "
     "needs it (a webhook's url, headers or body, a shell's command or env, a publish's fields)"

@@ -25,7 +25,7 @@ from cronexec.domain.json_values import NO_FIELDS, JsonObject, JsonValue
 from cronexec.domain.model import NO_TEXTS, TEXT_MAP_SCHEMA, DocumentModel, Length, text_map
 from cronexec.domain.problems import expected, problem, problems, show
 from cronexec.domain.redaction import redact_url
-from cronexec.domain.template import check_template, wrong_names
+from cronexec.domain.template import check_template, placeholders, wrong_names
 from cronexec.errors import FieldProblem
 
 IDENTITY_HEADERS = (
@@ -51,7 +51,7 @@ IDENTITY_VARIABLES = (
 T = TypeVar("T")
 
 _URL = re.compile(r"https?://[^\s/?#]+\S*", re.IGNORECASE)
-_PLACEHOLDER = re.compile(r"\{\{.*?\}\}|\$\{.*?\}")
+_REFERENCE = re.compile(r"\$\{[^}$]*\}")
 _SECRET = re.compile(r"\$\{secret:([A-Za-z0-9_]+)\}")
 _ONLY_REFERENCES = (
     'expected a reference such as "${secret:NAME}"; the secret itself does not belong in a document, '
@@ -68,7 +68,7 @@ _REFERENCE_SCHEMA = {"type": "string", "pattern": f"^{_SECRET.pattern}$"}
 
 def _check_url(url: str) -> str:
     # A placeholder may stand for the host or the port as well; people write it with spaces.
-    filled = _PLACEHOLDER.sub("0", url)
+    filled = _REFERENCE.sub("0", _fill_in(url))
     if not _URL.fullmatch(filled):
         raise problem(expected('a URL such as "https://host/path"', redact_url(url)))
     try:
@@ -76,6 +76,14 @@ def _check_url(url: str) -> str:
     except ValueError:
         raise problem(f"no URL: {show(redact_url(url))} has a wrong host or port") from None
     return url
+
+
+def _fill_in(url: str) -> str:
+    parts, done = [], 0
+    for begin, end in placeholders(url):
+        parts += [url[done:begin], "0"]
+        done = end
+    return "".join([*parts, url[done:]])
 
 
 def _check_placeholders(value: T) -> T:

@@ -17,7 +17,6 @@ from cronexec.errors import FieldProblem
 
 NAMES = ("job", "slot", "run_id", "attempt", "epoch", "params")
 
-_PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _PATH = re.compile(r"[A-Za-z_]\w*(?:\.[\w-]+)*")
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 _MOST_NAMES = 20
@@ -67,11 +66,22 @@ def texts(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
             yield from texts(item, f"{field}[{index}]")
 
 
+def placeholders(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where each placeholder begins and ends, braces included.
+
+    In one walk: a regular expression would look for the end of each of thousands that have none.
+    """
+    begin = text.find("{{")
+    while begin >= 0 and (end := text.find("}}", begin + 2)) >= 0:
+        yield begin, end + 2
+        begin = text.find("{{", end + 2)
+
+
 def wrong_names(text: str) -> Iterator[str]:
     """Yield a sentence for every placeholder in `text` that no run will know."""
     known = [name for name in NAMES if name != "params"]
-    for match in _PLACEHOLDER.finditer(text):
-        name = match[1].strip()
+    for begin, end in placeholders(text):
+        name = text[begin + 2 : end - 2].strip()
         if not _QUOTED.fullmatch(name) and not _may_be_known(name):
             near = _nearest(name, known)
             hint = f"; did you mean {{{{ {near} }}}}?" if near else ""
@@ -88,15 +98,15 @@ def _render_text(
 ) -> Any:
     if "{{" not in text:
         return literal(text)
-    whole = _PLACEHOLDER.fullmatch(text)
-    if whole and "{{" not in whole[1]:
-        return _value_of(whole[1], values)
+    found = list(placeholders(text))
+    if found == [(0, len(text))]:
+        return _value_of(text[2:-2], values)
     parts: list[str] = []
-    end = 0
-    for match in _PLACEHOLDER.finditer(text):
-        parts += literal(text[end : match.start()]), escape(_as_text(_value_of(match[1], values)))
-        end = match.end()
-    return "".join([*parts, literal(text[end:])])
+    done = 0
+    for begin, end in found:
+        parts += literal(text[done:begin]), escape(_as_text(_value_of(text[begin + 2 : end - 2], values)))
+        done = end
+    return "".join([*parts, literal(text[done:])])
 
 
 def _value_of(content: str, values: Mapping[str, Any]) -> Any:

@@ -1,3 +1,4 @@
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -240,10 +241,26 @@ def test_no_password_is_in_the_refusal_of_a_url(name: str, url: str) -> None:
         ("amqp://u@h/v", "amqp://u@h/v"),
         ("http://h/x?a=1&api_token=s&b=2", "http://h/x?a=1&api_token=***&b=2"),
         ("u:p@h", "u:***@h"),
+        (
+            "no answer from http://u:p@h and amqp://v:q@i/",
+            "no answer from http://u:***@h and amqp://v:***@i/",
+        ),
+        ("http://h/?a=b?token=s?t&c=d", "http://h/?a=b?token=***&c=d"),
+        ("http://h/?a?TOKEN=s", "http://h/?a?TOKEN=***"),
     ],
 )
 def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
     assert redact_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["?password" * 7_000, "//:" * 20_000, "@" + "//:" * 20_000, "x@y " + "//://" * 12_000 + "?a?b&" * 9_000],
+)
+def test_no_text_takes_long_to_be_redacted(text: str) -> None:
+    began_at = time.thread_time()
+    redact_url(text)
+    assert time.thread_time() - began_at < 0.5  # where each beginning looks for its end: minutes
 
 
 def test_settings_are_frozen() -> None:

@@ -1,3 +1,4 @@
+import time
 from typing import Any
 
 import pytest
@@ -24,6 +25,22 @@ def refusals(wrong: Any) -> list[str]:
     with pytest.raises(InvalidDocumentError) as caught:
         JobDocument.parse(wrong)
     return [f"{each.field}: {each.message}" for each in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"target": {"type": "webhook", "url": "http://host/", "body": "{{" * 30_000}},
+        {"target": {"type": "webhook", "url": f"http://host/{'{{' * 30_000}"}},
+        {"target": {"type": "webhook", "url": f"http://host/{'${' * 30_000}"}},
+        {"params": {"a": "${secret:" * 6_500}},
+    ],
+    ids=("body", "url", "references", "params"),
+)
+def test_no_document_takes_long_to_be_read(fields: dict[str, Any]) -> None:
+    began_at = time.thread_time()
+    JobDocument.parse(document(**fields))
+    assert time.thread_time() - began_at < 0.5  # where each brace looks for its end: a quarter of a minute
 
 
 ONLY_REFERENCES = (
