@@ -161,7 +161,7 @@ def _black_out(command: BlackoutJob, situation: Situation) -> Effects:
     if window.end_at <= situation.at:
         raise RefusedError(ErrorCode.INVALID, f"{slot_text(window.end_at)} is past", "end")
     windows: tuple[Blackout, ...] = exceptions_to_come(old, situation.at)["blackouts"]
-    if any(_is_same(window, other) for other in windows):
+    if any(_is_there(window, other, from_now=command.start is None) for other in windows):
         return _changed(command, old, situation, changed=False)
     if len(windows) >= MOST_BLACKOUTS:
         raise RefusedError(
@@ -176,8 +176,10 @@ def _whole_second_from(instant: datetime) -> datetime:
     return whole if whole == instant else whole + SECOND
 
 
-def _is_same(window: Blackout, other: Blackout) -> bool:
-    return (window.start_at, window.end_at, window.reason) == (other.start_at, other.end_at, other.reason)
+def _is_there(window: Blackout, other: Blackout, *, from_now: bool) -> bool:
+    """Whether `other` is the same window; asked for once more, one from now on would begin later."""
+    begins_alike = other.start_at == window.start_at or (from_now and other.start_at < window.start_at)
+    return begins_alike and (window.end_at, window.reason) == (other.end_at, other.reason)
 
 
 def _lift(command: UnblackoutJob, situation: Situation) -> Effects:

@@ -174,7 +174,12 @@ _Loader.yaml_implicit_resolvers = {
 def _construct(node: yaml.Node, judge: "_Judge", source: str, found: list[FieldProblem]) -> Any:
     complaints = list(judge.judge(node, depth=0))
     found.extend(FieldProblem(f"{source}, line {line + 1}", message) for line, message in complaints)
-    return None if complaints else yaml.constructor.SafeConstructor().construct_document(node)
+    try:
+        return None if complaints else yaml.constructor.SafeConstructor().construct_document(node)
+    except ValueError as error:  # "0x_" looks like a number; Python converts none of thousands of digits
+        line = node.start_mark.line + 1
+        found.append(FieldProblem(f"{source}, line {line}", f"a number in it cannot be read: {error}"))
+        return None
 
 
 class _Judge:

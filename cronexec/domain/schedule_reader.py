@@ -180,7 +180,7 @@ def _read_kind(given: Mapping[str, Any]) -> str:
 def _refuse_unknown(kind: str, given: Mapping[str, Any]) -> Iterator[ScheduleError]:
     if kind == "every" and "timezone" in given and "exclude" not in given:
         yield ScheduleError("timezone", _NO_TIMEZONE)
-    for key in given:
+    for key in map(str, given):  # YAML has names that are numbers
         if (kind, key) in _REFUSED:
             yield ScheduleError(key, _REFUSED[kind, key])
         elif key not in _FIELDS[kind]:

@@ -203,6 +203,16 @@ def black_out(start: str | None, end: str, **fields: Any) -> BlackoutJob:
     return BlackoutJob(id="b", name="backup", start=begin, end=at(end), **{"issued_by": "ann", **fields})
 
 
+def test_a_window_from_now_on_that_is_asked_for_twice_is_one() -> None:
+    namespace = Namespace(job())
+    assert result(namespace.apply(black_out(None, "12:10")))["changed"]
+    namespace.now += SECOND
+    assert not result(namespace.apply(black_out(None, "12:10")))["changed"]
+    assert result(namespace.apply(black_out(None, "12:10", reason="move")))["changed"]
+    assert result(namespace.apply(black_out(None, "12:11")))["changed"]
+    assert result(namespace.apply(black_out("12:05", "12:10")))["changed"]
+
+
 def test_a_window_begins_now_where_nothing_else_is_said_and_is_kept_in_whole_seconds() -> None:
     effects = Namespace(job()).apply(black_out(None, "12:10:00.900", reason="move"))
     assert effects.job is not None

@@ -84,6 +84,14 @@ def test_what_is_no_yaml_is_refused(text: str) -> None:
     assert len(problems) == 1
 
 
+@pytest.mark.parametrize("number", ["0x_", "0b_", "1" * 5_000])
+def test_what_looks_like_a_number_and_is_none_is_refused_with_its_line(number: str) -> None:
+    found, problems = read_documents(f"---\nname: a\n---\nname: b\ntimeout: {number}\n", source="f")
+    assert found == [{"name": "a"}]
+    [problem] = problems
+    assert (problem.field, problem.message[:27]) == ("f, line 4", "a number in it cannot be re")
+
+
 def test_one_bad_document_does_not_hide_the_good_ones() -> None:
     documents, problems = read_documents("name: a\n---\nname: no\n---\nname: c\n", source="f")
     assert documents == [{"name": "a"}, {"name": "c"}]

@@ -107,6 +107,22 @@ def test_exclusions_are_written_again_in_one_form(exclude: list[Any], canonical:
     assert "exclude" not in read().to_document()
 
 
+@pytest.mark.parametrize(
+    ("exclude", "canonical"),
+    [
+        ({"from": "2026-12-24T18:00:00Z", "to": "9999-12-31"}, "2026-12-24T18:00:00Z/9964-09-09T00:00:00Z"),
+        ({"from": "0001-01-01", "to": "2026-12-24T18:00:00Z"}, "0066-01-22T00:00:01Z/2026-12-24T18:00:00Z"),
+    ],
+)
+@pytest.mark.parametrize("timezone", ["UTC", "America/New_York", "Asia/Tokyo"])
+def test_an_exclusion_for_ever_is_written_so_that_it_can_be_read_again(
+    exclude: Any, canonical: str, timezone: str
+) -> None:
+    read = Schedule.from_document({"every": "1m", "timezone": timezone, "exclude": [exclude]}, name="a")
+    assert read.to_document()["exclude"] == [canonical]
+    assert Schedule.from_document(read.to_document(), name="a") == read
+
+
 def test_equal_exclusions_are_equal_and_different_ones_are_not() -> None:
     assert read("2026-12-24") == read({"from": "2026-12-24", "to": "2026-12-24"})
     assert read("2026-12-24") != read("2026-12-25")

@@ -147,6 +147,12 @@ def test_a_wrong_field_is_refused_with_its_name_and_the_remedy(
     assert str(refused.value)[-1] in ".?"
 
 
+def test_a_field_that_has_no_text_for_a_name_is_refused_by_it() -> None:
+    with pytest.raises(ScheduleError, match="has no field '1'") as caught:
+        Schedule.from_document({"every": "1m", 1: 2}, name="a")  # type: ignore[dict-item]  YAML has those
+    assert caught.value.field == "1"
+
+
 def test_all_wrong_fields_are_reported_at_once() -> None:
     with pytest.raises(ScheduleError) as refused:
         read(cron="61 * * * *", timezone="Mars", start="soon", colour="red")
