@@ -35,7 +35,8 @@ from cronexec.targets.supervised import (
 IDLE_FOR = 60.0  # seconds
 MOST_RUNS = 100
 CLOSE_TIMEOUT = 15.0
-READ_BYTES = 64 * 1024
+READ_BYTES = 8 * 1024
+PAUSE = 0.005  # seconds between two reads of one that never stops logging
 PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1])['path']; "
     "from cronexec.targets.handler_worker import main; main()"
@@ -46,8 +47,9 @@ _LEVELS = frozenset({"debug", "info", "warning", "error", "critical"})
 class WorkerProcess:
     """A worker, as the engine sees it."""
 
-    def __init__(self, link: socket.socket, process: SupervisedProcess) -> None:
+    def __init__(self, link: socket.socket, process: SupervisedProcess, kill_after: float) -> None:
         self.process = process
+        self.kill_after = kill_after
         self.runs = 0
         self.retiring: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -92,8 +94,15 @@ class WorkerProcess:
             data = b""
         if not data:
             self._loop.remove_reader(self._link)  # the process's end tells the rest
+        elif len(data) == READ_BYTES:
+            self._loop.remove_reader(self._link)
+            self._loop.call_later(PAUSE, self._resume)
         for frame in self._frames.take(data):
             self._take(frame)
+
+    def _resume(self) -> None:
+        if self._link.fileno() >= 0:
+            self._loop.add_reader(self._link, self._receive)
 
     def _take(self, frame: Frame) -> None:
         execution = self._execution
@@ -109,7 +118,10 @@ class WorkerProcess:
     def _print(self, event: Frame) -> None:
         level = event.pop("level")
         fields = {key: value for key, value in event.items() if key not in _IDENTITY}
-        getattr(self._log, level if level in _LEVELS else "error")(event.get("event", ""), **fields)
+        try:
+            getattr(self._log, level if level in _LEVELS else "error")(event.get("event", ""), **fields)
+        except Exception as error:  # noqa: BLE001  the application's processors; what comes after must be read
+            self._loop.call_exception_handler({"message": "a run's event was not logged", "exception": error})
 
     def _exited(self) -> None:
         """Take what the process sent before it ended, and close."""
@@ -181,14 +193,16 @@ class HandlerProcesses:
 
     def _take(self, execution: Execution, pipe: OutputPipe) -> WorkerProcess:
         """Return a worker that has nothing to do. Raises OSError, and closes the pipe, when there is none."""
-        while self._idle:
-            worker = self._idle.pop()
-            if worker.retiring is not None:
-                worker.retiring.cancel()
-            if not worker.process.exited.done():
+        kill_after = execution.target.kill_after.total_seconds()
+        self._idle = [worker for worker in self._idle if not worker.process.exited.done()]
+        for worker in reversed(self._idle):
+            if worker.kill_after == kill_after:
+                self._idle.remove(worker)
+                if worker.retiring is not None:
+                    worker.retiring.cancel()
                 return worker
         try:
-            return self._start(execution.target.kill_after.total_seconds())
+            return self._start(kill_after)
         except OSError:
             os.close(pipe.writer)
             pipe.close()
@@ -199,7 +213,8 @@ class HandlerProcesses:
             self._supervisor = SupervisorClient(_program())
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        return WorkerProcess(ours, self._supervisor.start({}, theirs.detach(), kill_after=kill_after))
+        process = self._supervisor.start({}, theirs.detach(), kill_after=kill_after)
+        return WorkerProcess(ours, process, kill_after)
 
     def _keep(self, worker: WorkerProcess) -> None:
         if worker.runs >= MOST_RUNS or worker.process.exited.done():

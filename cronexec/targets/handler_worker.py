@@ -39,6 +39,8 @@ from cronexec.targets.handler_run import Run
 
 REPORT_INTERVAL = 0.1  # seconds between two progress reports
 READ_BYTES = 1 << 16
+MOST_EVENT = 16 * 1024  # bytes of a log event as it is sent
+MOST_NAME = 1000  # characters
 _STDOUT, _STDERR = 1, 2
 _DEFAULTS = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD)
 
@@ -52,9 +54,13 @@ class Printer:
 
     def write(self, data: bytes | str) -> None:
         left = data.encode(errors="replace") if isinstance(data, str) else data
-        sys.stdout.flush()
-        while left:
-            left = left[os.write(_STDOUT, left) :]
+        with contextlib.suppress(
+            OSError, ValueError, AttributeError
+        ):  # the handler has closed or replaced it
+            sys.stdout.flush()
+        with contextlib.suppress(OSError):  # it has closed even the descriptor
+            while left:
+                left = left[os.write(_STDOUT, left) :]
 
 
 class Worker:
@@ -64,6 +70,7 @@ class Worker:
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
+        self._pid = os.getpid()
         self._frames = Frames()
         self._sending = threading.Lock()
         self._progress: tuple[float, float | None, str] | None = None
@@ -76,6 +83,7 @@ class Worker:
         """Perform calls until the instance closes the link, or SIGTERM."""
         Worker.current = self
         signal.signal(signal.SIGTERM, self._terminate)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         while not self._is_terminated:
             received = self._receive()
             if received is None:
@@ -83,6 +91,8 @@ class Worker:
             frame, output = received
             with _printing_to(output):
                 outcome = self._perform(frame)
+            if os.getpid() != self._pid:  # the handler has forked, and let its child return to us
+                os._exit(0 if outcome.error is None else 1)
             self._send_progress()
             self._send({"end": {"error": outcome.error, "exceptions": outcome.exceptions}})
 
@@ -132,7 +142,9 @@ class Worker:
         raise Terminated("the run was cancelled or has timed out, or its instance is gone")
 
     def _log(self, _logger: Any, level: str, event: Any) -> Any:
-        self._send({"log": {**event, "level": level}})
+        """Send an event to the application's log; of one without measure, its name. All is in the output."""
+        if not self._send({"log": {**event, "level": level}}, at_most=MOST_EVENT):
+            self._send({"log": {"event": str(event.get("event"))[:MOST_NAME], "level": level}})
         raise structlog.DropEvent
 
     def _report(self, done: float, total: float | None, message: str) -> None:
@@ -155,11 +167,14 @@ class Worker:
         if latest is not None:
             self._send({"progress": latest})
 
-    def _send(self, frame: Frame) -> None:
-        """Send a frame; what is no JSON in it is sent as text."""
+    def _send(self, frame: Frame, at_most: int | None = None) -> bool:
+        """Send a frame, unless it has more bytes; what is no JSON in it is sent as text."""
         data = packed(json.loads(json.dumps(frame, default=str)))
+        if at_most is not None and len(data) > at_most:
+            return False
         with self._sending, contextlib.suppress(OSError):  # the instance is gone, and we follow
             self._link.sendall(data)
+        return True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,8 +187,10 @@ class Forked:
 def start_worker(_frame: Frame, link: int) -> Forked:
     """Fork a worker, in a keeper; it never returns from here."""
     tie = tie_to_parent()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # it waits until the worker can take it
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         return Forked(pid=pid)
     try:
         os.setsid()

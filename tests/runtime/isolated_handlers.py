@@ -128,6 +128,32 @@ def flood(_run: Run) -> None:
         print("x" * 999)  # noqa: T201  it is to end up in the output
 
 
+def flood_the_log(run: Run) -> None:
+    for number in range(2000):
+        run.log.info("match.played", match=number)
+
+
+def log_without_measure(run: Run) -> None:
+    run.log.info("match.played", report="x" * 5_000_000)
+
+
+def close_output(_run: Run) -> str:
+    """Do as daemons do."""
+    sys.stdout.close()
+    sys.stderr.close()
+    os.close(1)
+    os.close(2)
+    return "nobody reads this"
+
+
+def let_a_child_return(run: Run) -> str:
+    """Fork, and forget that the child comes back from here as well, before its parent does."""
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+    return f"{'parent' if child else 'child'} of {run.job}"
+
+
 def loudly(function: Callable[[Run], str]) -> Callable[[Run], str]:
     @functools.wraps(function)
     def louder(run: Run) -> str:

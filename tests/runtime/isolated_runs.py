@@ -22,6 +22,8 @@ def isolated() -> Handlers:
         handlers.register(name, getattr(here, name), isolated=True)
     for name in ("swallow", "block", "asynchronous", "wait_asynchronously", "identify", "nothing", "flood"):
         handlers.register(name, getattr(here, name), isolated=True)
+    for name in ("flood_the_log", "log_without_measure", "close_output", "let_a_child_return"):
+        handlers.register(name, getattr(here, name), isolated=True)
     return handlers
 
 

@@ -1,12 +1,17 @@
 """Handlers in processes of their own: what crosses over, and how the processes are used."""
 
 import asyncio
+import io
 import json
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 from isolated_runs import begun, executed, isolated, run_of
+from loop_turns import longest_hold
 from processes_seen import alive, open_descriptors
 from structlog.testing import capture_logs
 from target_runs import Reports, cancelled, printed, wait_until
@@ -18,6 +23,13 @@ from cronexec.targets.handler import Handlers, HandlerTarget
 @pytest.fixture
 async def handlers() -> Handlers:
     return isolated()
+
+
+@pytest.fixture
+def logging() -> Iterator[Callable[..., None]]:
+    """What configures structlog as an application does, for one test."""
+    yield lambda processors, factory=None: structlog.configure(processors, logger_factory=factory)
+    structlog.reset_defaults()
 
 
 async def test_a_handler_runs_in_another_process_and_everything_crosses_over(target: HandlerTarget) -> None:
@@ -131,3 +143,70 @@ async def test_where_no_process_can_be_started_the_run_says_so(
     assert outcome.error is not None
     assert outcome.error.startswith("the handler's process could not be started")
     assert open_descriptors() == before
+
+
+async def test_a_process_is_used_again_only_for_runs_that_have_as_long_to_end(target: HandlerTarget) -> None:
+    pids = []
+    for kill_after in (10, 20, 10):
+        execution = run_of("identify", kill_after=kill_after)
+        await executed(target, execution)
+        pids.append(json.loads(printed(execution))[0])
+    assert pids[0] == pids[2] != pids[1]
+
+
+async def test_a_handler_that_closes_its_output_has_succeeded_and_the_next_one_prints(
+    target: HandlerTarget,
+) -> None:
+    assert await executed(target, run_of("close_output")) == Outcome(state=RunState.SUCCEEDED)
+    execution = run_of("nothing")
+    assert await executed(target, execution) == Outcome(state=RunState.SUCCEEDED)
+    assert json.loads(printed(execution)) == "took nothing"
+
+
+async def test_a_forked_child_that_comes_back_from_the_handler_ends_there(target: HandlerTarget) -> None:
+    execution = run_of("let_a_child_return")
+    assert await executed(target, execution) == Outcome(state=RunState.SUCCEEDED)
+    lines = printed(execution).splitlines()
+    assert lines == ['"child of close-league"', '"parent of close-league"']
+
+
+async def test_a_flood_of_log_events_does_not_hold_the_loop(
+    target: HandlerTarget, logging: Callable[..., None]
+) -> None:
+    lines = io.StringIO()
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    logging([stamp, structlog.processors.JSONRenderer()], structlog.PrintLoggerFactory(lines))
+    running = asyncio.create_task(executed(target, run_of("flood_the_log")))
+    longest = await longest_hold(running)
+    assert running.result().state is RunState.SUCCEEDED
+    logged = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert [event["match"] for event in logged] == list(range(2000))
+    assert longest < 0.02, "the loop was held"
+
+
+async def test_of_an_event_without_measure_its_name_is_logged_and_all_is_in_the_output(
+    target: HandlerTarget,
+) -> None:
+    execution = run_of("log_without_measure")
+    with capture_logs() as logged:
+        running = asyncio.create_task(executed(target, execution))
+        longest = await longest_hold(running)
+    assert running.result().state is RunState.SUCCEEDED
+    (event,) = logged
+    assert (event["event"], event["log_level"], "report" in event) == ("match.played", "info", False)
+    assert execution.output.written > 5_000_000
+    assert longest < 0.05, "the loop was held"
+
+
+async def test_an_event_that_the_application_cannot_log_is_no_reason_to_miss_what_comes_after(
+    target: HandlerTarget, logging: Callable[..., None]
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise ZeroDivisionError("a bug")
+
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    logging([fail])
+    assert await executed(target, run_of("flood_the_log")) == Outcome(state=RunState.SUCCEEDED)
+    assert len(told) == 2000
+    assert {type(context["exception"]) for context in told} == {ZeroDivisionError}

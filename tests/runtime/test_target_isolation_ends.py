@@ -102,3 +102,20 @@ async def test_a_killed_supervisor_fails_the_runs_and_is_replaced(
     assert (outcome.state, outcome.reason) == (RunState.FAILED, "supervisor_lost")
     await wait_until(lambda: not alive(pid), lambda: pid)
     assert (await executed(target, run_of("tell"))).state is RunState.SUCCEEDED
+
+
+async def test_a_handler_that_is_cancelled_while_its_process_starts_is_told(
+    target: HandlerTarget, tmp_path: Path
+) -> None:
+    file = tmp_path / "notes"
+    for _ in range(5):
+        execution = run_of("wait", kill_after=10 * PATIENCE, file=str(file))
+        task = asyncio.create_task(target.execute(execution))
+        await asyncio.sleep(0)
+        assert target._processes is not None
+        assert target._processes._supervisor is not None
+        (process,) = target._processes._supervisor._processes.values()
+        while process.pid is None:  # noqa: ASYNC110  at the first instant that it can be
+            await asyncio.sleep(0)
+        await cancelled(task)
+        assert process.gone.done(), "it was not told, and would have been killed much later"
