@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
 
+from cronexec.domain.replacement import cancellation
 from cronexec.domain.run import Executor, Outcome, Run, RunState
 from cronexec.log import Log
 from cronexec.ports import Clock, RunStore, Start, Targets
@@ -156,6 +157,13 @@ class Dispatcher:
     def end(self, run_id: str, outcome: Outcome) -> bool:
         """End a running attempt with `outcome` (cancelled, abandoned). Returns whether it runs here."""
         return self._running.end(run_id, outcome)
+
+    def cancel(self, run_id: str, asked_by: str) -> None:
+        """End a run that bears the mark `asked_by`, if it runs here; told of once, however often asked."""
+        attempt = self.running.get(run_id)
+        if attempt is not None and not attempt.is_ending:
+            self._log.info("run.cancelling", run=run_id, by=asked_by)
+            attempt.end(cancellation(asked_by))
 
     async def drain(self, timeout: float) -> bool:
         """Wait, once no term is on, until nothing runs here or is on its way back: at most `timeout` seconds.

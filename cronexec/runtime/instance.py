@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from cronexec.domain.follow_up import repeats_abandoned
-from cronexec.domain.replacement import cancellation
 from cronexec.domain.run import Outcome, RunState
 from cronexec.errors import CronexecError, UnreachableError
 from cronexec.runtime.abilities import Abilities
@@ -330,10 +329,7 @@ class Instance:
                 self._context.log.warning("run.cancels_not_read", error=str(error))
                 continue
             for run_id, who in requests:
-                attempt = self.dispatcher.running.get(run_id)
-                if attempt is not None and not attempt.is_ending:
-                    attempt.end(cancellation(who))
-                    self._context.log.info("run.cancelling", run=run_id, by=who)
+                self.dispatcher.cancel(run_id, who)
 
 
 def _places(settings: Settings) -> dict[str, int]:

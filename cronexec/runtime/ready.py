@@ -69,10 +69,11 @@ class Pool:
         """Drop runs that wait. Returns the ids of those that did."""
         dropped: set[str] = set()
         for line in (self.live, self.catch_up):
-            kept = [item for item in line if item.run.id not in run_ids]
-            dropped |= {item.run.id for item in line} - {item.run.id for item in kept}
-            line.clear()
-            line.extend(kept)
+            if found := {item.run.id for item in line if item.run.id in run_ids}:
+                dropped |= found
+                kept = [item for item in line if item.run.id not in found]
+                line.clear()
+                line.extend(kept)
         return dropped
 
     def clear(self) -> int:

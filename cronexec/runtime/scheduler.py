@@ -26,7 +26,6 @@ from datetime import datetime, timedelta
 
 from cronexec.domain.ledger import Claiming, Requeue, Settle
 from cronexec.domain.occupancy import Occupancy
-from cronexec.domain.replacement import cancellation
 from cronexec.domain.run import RunState
 from cronexec.errors import DuplicateEntryError, TermLostError, UnreachableError, UnwritableError
 from cronexec.log import Log
@@ -234,11 +233,11 @@ class Scheduler:
             self._dispatcher.begin_reserved(decision.reserved)
             decision.reserved = None
         await self.take_over(decision.queued())
-        for each in decision.endings():
-            self._drop_cancelled(each.settles)
+        endings = decision.endings()
+        self._drop_cancelled([*(settle for each in endings for settle in each.settles), *decision.settles])
+        for each in endings:
             for run_id, asked_by in each.cancels.items():
-                self._dispatcher.end(run_id, cancellation(asked_by))
-        self._drop_cancelled(decision.settles)
+                self._dispatcher.cancel(run_id, asked_by)
         await self._adopted([*decision.returned, *decision.requeued_by_commands()])
         self._commands.committed(decision.effects)
         if any(effects.release for _, effects in decision.effects):
@@ -289,15 +288,21 @@ class Scheduler:
         self._stranded.drop(queued)
         here = self._dispatcher.starting_or_running()
         self._dispatcher.withdraw(queued)
-        for run_id in reversed(queued):  # those that wait first: none is let in where another one leaves
-            if run_id not in here:
-                self.settled(run_id)
+        released = [item for run_id in queued if run_id not in here for item in self._settle(run_id)]
+        self._release(
+            [item for item in released if item.run.id in self._unsettled]
+        )  # the rest is settled, too
 
     def settled(self, run_id: str) -> None:
         """Take note that a run is over: the next of its job may start."""
+        if released := self._settle(run_id):
+            self._release(released)
+
+    def _settle(self, run_id: str) -> list[Ready]:
+        """Take a run out of its line. Returns those that may start now."""
         self._unsettled.pop(run_id, None)
-        if released := self._occupancy.settle(run_id):
-            self._release([self._unsettled[run.id] for run in released if run.id in self._unsettled])
+        released = self._occupancy.settle(run_id)
+        return [self._unsettled[run.id] for run in released if run.id in self._unsettled]
 
 
 def _milliseconds(instant: datetime) -> datetime:

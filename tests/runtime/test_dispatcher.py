@@ -277,6 +277,27 @@ async def test_the_first_reason_to_end_an_attempt_wins(bench: Bench) -> None:
     await bench.reaches(TEN, RunState.TIMED_OUT)
 
 
+async def test_a_cancelled_run_that_takes_its_time_to_end_is_told_of_once(bench: Bench) -> None:
+    anna = await backing_up(bench)
+    let_go = asyncio.Event()
+
+    async def cleans_up(_: Execution) -> Outcome:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await let_go.wait()
+        return SUCCEEDED
+
+    anna.targets.scripts["backup"] = cleans_up
+    await bench.reaches(TEN, RunState.RUNNING)
+    assert (await bench.request("run.cancel", run=TEN, issued_by="carla"))["ok"]
+    await pass_time(10)
+    assert bench.state(TEN) is RunState.RUNNING
+    let_go.set()
+    await bench.reaches(TEN, RunState.CANCELLED)
+    assert [(said["run"], said["by"]) for said in anna.said("run.cancelling")] == [(TEN, "carla")]
+
+
 async def test_what_a_run_printed_is_in_the_ledger_however_it_ended(bench: Bench) -> None:
     anna = await backing_up(bench, timeout="2s")
 

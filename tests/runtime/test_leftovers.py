@@ -112,6 +112,30 @@ async def test_runs_that_are_cancelled_in_a_line_are_not_asked_to_start(bench: B
     assert anna.faults.calls["runs.start"] == 0
 
 
+@pytest.mark.parametrize("order", ["ab", "ba"])
+async def test_runs_that_are_cancelled_one_by_one_in_one_write_are_not_asked_to_start(
+    bench: Bench, order: str
+) -> None:
+    anna = await bench.holder(max_running_handlers=1)
+    anna.targets.held.add("report")
+    await bench.put(document("report", {"every": "1h"}), document("backup", {"every": "1h"}))
+    assert (await bench.request("job.trigger", name="report", key="first"))["ok"]
+    await anna.targets.began("report#first")
+    for key in "abc":
+        assert (await bench.request("job.trigger", name="backup", key=key))["ok"]
+    held = anna.faults.hold("terms.commit")
+    await held.arrived()
+    for key in order:
+        bench.send("run.cancel", run=f"backup#{key}")
+    held.release()
+    await bench.reaches("backup#b", RunState.CANCELLED)
+    anna.targets.end("report#first")
+    await bench.reaches("backup#c", RunState.SUCCEEDED)
+    assert bench.state("backup#a") is RunState.CANCELLED
+    assert anna.faults.calls["runs.start"] == 1
+    assert [line.run for line in bench.evidence] == ["report#first", "backup#c"]
+
+
 async def test_a_target_that_has_ended_keeps_its_outcome_when_it_is_cancelled_right_then(
     bench: Bench,
 ) -> None:
