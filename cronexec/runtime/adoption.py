@@ -6,6 +6,7 @@ had it met them queued. These are cancelled when they are taken in.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from cronexec.domain.controls import revoke
 from cronexec.domain.job import JobDocument
@@ -28,6 +29,16 @@ class Adoption:
         self._jobs = jobs
         self._clock = clock
         self._log = log
+
+    async def queued(self, unsettled: Iterable[Run], epoch: int) -> list[Run]:
+        """Return those that are queued as they are by now, adopted by the term `epoch`."""
+        breather = Breather(self._clock.monotonic)
+        queued: list[Run] = []
+        for run in unsettled:
+            if run.state is RunState.QUEUED:
+                queued.append(run if run.epoch == epoch else replace(run, epoch=epoch))
+            await breather.breathe()
+        return queued
 
     async def ready(self, runs: Sequence[Run], submit: Submit) -> list[Ready]:
         """Pair queued runs with the versions that they were claimed with.

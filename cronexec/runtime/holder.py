@@ -14,7 +14,6 @@ in good order when the link is healthy, by closing the connection otherwise. Wha
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.run import Run, RunState
@@ -233,22 +232,12 @@ class Holder:
         for run in running:
             self._occupancy.occupy(run)
         reaper.watch(run for run in running if run.id not in self._dispatcher.running)
-        queued = await self._queued(unsettled, term.epoch)
+        queued = await self._adoption.queued(unsettled, term.epoch)
         # Those that wait for their next attempt, or were given back, have had their places already.
         queued.sort(key=lambda run: run.attempt == 1)
         await scheduler.take_over(await self._adoption.ready(queued, scheduler.submit))
         if unsettled:
             self._context.log.info("run.adopted", queued=len(queued), running=len(running))
-
-    async def _queued(self, unsettled: Sequence[Run], epoch: int) -> list[Run]:
-        """Return the queued runs as they are by now: adopted."""
-        breather = Breather(self._context.clock.monotonic)
-        queued: list[Run] = []
-        for run in unsettled:
-            if run.state is RunState.QUEUED:
-                queued.append(run if run.epoch == epoch else replace(run, epoch=epoch))
-            await breather.breathe()
-        return queued
 
     def _reaper(self, scheduler: Scheduler) -> Reaper:
         return Reaper(
