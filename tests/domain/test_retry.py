@@ -41,6 +41,18 @@ def test_delays_double_up_to_the_longest_with_full_jitter(attempt: int, longest:
     assert delay(document, FAILED, attempt=attempt, chance=0.999) == pytest.approx(longest, rel=0.01)
 
 
+@pytest.mark.parametrize("attempt", [1, 31, 60])
+@pytest.mark.parametrize(("initial", "most", "longest"), [("30d", None, 300), ("1ms", "9999999d", None)])
+def test_delays_beyond_all_calendars_can_be_counted(
+    attempt: int, initial: str, most: str | None, longest: float | None
+) -> None:
+    document = job(retry={"max_attempts": 100, "initial_delay": initial, "max_delay": most})
+    assert (found := delay(document, FAILED, attempt=attempt)) is not None
+    assert longest is None or found == longest / 2
+    asked = Outcome(state=RunState.FAILED, retry_after=timedelta(days=9_000_000))
+    assert delay(document, asked, attempt=attempt) is not None
+
+
 def test_the_last_attempt_is_followed_by_none() -> None:
     document = job(retry={"max_attempts": 3})
     assert [delay(document, FAILED, attempt=attempt) is None for attempt in (1, 2, 3, 4)] == [

@@ -1,9 +1,13 @@
 """The cleaner: jobs with a single instant are deleted once they are done, by a command like any other."""
 
+from typing import Any
+
 import pytest
 from bench import Bench, at, document, pass_time, slot_id, until
 
 from cronexec.domain.run import RunState
+from cronexec.runtime import holder
+from cronexec.runtime.cleaner import Cleaner
 
 pytestmark = pytest.mark.virtual_time
 
@@ -67,3 +71,21 @@ async def test_the_next_holder_deletes_what_is_left(bench: Bench) -> None:
     await pass_time(70)
     assert is_deleted(bench)
     assert [each.type for each in bench.database.commands.values()].count("job.delete") == 1
+
+
+async def test_what_was_deleted_is_not_remembered_for_the_rest_of_the_term(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Cleaner] = []
+
+    class Seen(Cleaner):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            made.append(self)
+
+    monkeypatch.setattr(holder, "Cleaner", Seen)
+    await bench.holder()
+    await bench.put(*(document(f"once-{number}", ONCE, delete_after="1s") for number in range(20)))
+    await pass_time(30)
+    assert all(job.deleted_at is not None for job in bench.database.jobs.values())
+    assert not made[0]._sent

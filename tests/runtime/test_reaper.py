@@ -158,6 +158,15 @@ async def test_a_foreign_run_that_ends_lets_the_next_one_of_its_job_start(bench:
     await bench.reaches(TEN, RunState.SUCCEEDED, within=2)
 
 
+async def test_a_foreign_run_whose_entry_was_removed_keeps_no_place(bench: Bench) -> None:
+    await bench.seed(document("long"))
+    run = bench.seed_run("long", -10, state=RunState.RUNNING, token="t", executor=MARK)  # noqa: S106  a start's token
+    await bench.holder("anna")
+    await bench.reaches(TEN, RunState.QUEUED)
+    del bench.database.runs[run.id]
+    await bench.reaches(TEN, RunState.SUCCEEDED, within=2)
+
+
 def record(beat: int) -> InstanceRecord:
     return InstanceRecord(executor=MARK, started_at=NOON, beat_at=NOON, beat=beat)
 
@@ -187,3 +196,21 @@ def test_an_instance_is_lost_after_readable_silence(
 
 def test_before_anything_was_read_nobody_is_lost() -> None:
     assert not Heartbeats(60).lost(MARK.id, 1e6)
+
+
+def test_a_reading_that_is_not_answered_is_no_silence() -> None:
+    beats = Heartbeats(60)
+    beats.observe([record(1)], 0)
+    assert not beats.lost(MARK.id, 90)
+    beats.observe([record(2)], 91)
+    assert not beats.lost(MARK.id, 92)
+
+
+def test_instances_that_are_gone_are_forgotten_once_they_were_lost_for_long() -> None:
+    beats = Heartbeats(60)
+    beats.observe([record(1)], 0)
+    for now in range(5, 180, 5):
+        beats.observe([], now)
+        assert beats.lost(MARK.id, now) is (now > 60)
+    beats.observe([], 185)
+    assert beats._seen == {}

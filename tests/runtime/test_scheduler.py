@@ -385,6 +385,38 @@ async def test_a_large_catch_up_is_written_in_several_writes_in_the_order_of_tim
     assert len(bench.evidence) == verified.total.due == verified.total.run
 
 
+@pytest.mark.parametrize("ends_after", [None, 2.0], ids=["to its end", "half-way"])
+async def test_live_slots_wait_for_no_catch_up_of_others_and_none_is_lost(
+    bench: Bench, ends_after: float | None
+) -> None:
+    misfire = {"policy": "all", "limit": 100_000}
+    await bench.seed(document("endless", {"every": "1s"}, misfire=misfire, overlap="allow"))
+    await bench.seed(*(document(f"job-{number}", {"every": "5s"}) for number in range(20)))
+    await pass_time(40_000)
+    anna, bert = bench.make("anna", catch_up_rate=50), bench.make("bert", catch_up_rate=50)
+
+    async def slowly(call: Call) -> object:
+        written = await call()
+        await pass_time(0.2)
+        return written
+
+    for member in (anna, bert):
+        member.faults.always("terms.commit", slowly)
+        member.instance.start()
+    await pass_time(3)
+    live_since = bench.clock.now()
+    assert len(bench.database.runs) < 10_000, "the catch-up is written already"
+    if ends_after is not None:
+        await pass_time(ends_after)
+        next(member for member in (anna, bert) if member.holds).end_term()
+    await pass_time(15)
+    live = [bench.run(line.run) for line in bench.evidence if line.run.startswith("job-")]
+    late = [run.lateness_s for run in live if run.slot > live_since and run.lateness_s is not None]
+    assert len(late) == 3 * 20
+    assert max(late) < (0.5 if ends_after is None else 3.0)
+    assert (await bench.verified()).total.due > 40_000
+
+
 async def test_a_crash_between_two_writes_of_a_catch_up_loses_and_doubles_nothing(bench: Bench) -> None:
     for policy in ("all", "latest", "skip"):
         misfire = {"policy": policy, "grace": "20s"}
