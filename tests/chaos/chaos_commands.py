@@ -23,6 +23,7 @@ from chaos_terms import TermWatch
 APART = 3.0  # seconds between two commands about one job; twice the checker's tolerance, and more
 RETRIED = 0.5  # of the cancelled runs
 PATIENCE = 20.0  # seconds until a command without any answer is sent again
+HOUR = 3600.0
 BREAKS = (40.0, 70.0)  # seconds that a pause with an end lasts: longer than any command waits for its answer
 KINDS = ("put", "pause", "resume", "delete", "wrong", "break", "skip", "blackout", "unblackout")
 WEIGHTS = (4, 3, 3, 1, 1, 1, 2, 2, 1)
@@ -90,11 +91,15 @@ class Sender:
 
 
 class Traffic:
-    """Changes a few jobs over and over, triggers others, and cancels what it has triggered of slow ones."""
+    """Changes a few jobs over and over, triggers others, and cancels what it has triggered of slow ones.
+
+    Has some run what was before, and what has just been: each job once or twice, one after the other.
+    """
 
     def __init__(
         self, sender: Sender, maker: JobMaker, rng: random.Random, *, stable: list[str], slow: list[str]
     ) -> None:
+        self._filled: set[str] = set()
         self._sender = sender
         self._maker = maker
         self._rng = rng
@@ -162,9 +167,13 @@ class Traffic:
     async def _singly(self) -> None:
         """Send a command that leaves the schedule of other jobs alone."""
         number = next(self._numbers)
-        kind = self._rng.choices(("trigger", "key", "cancel", "once", "nothing"), (4, 2, 2, 1, 1))[0]
+        kinds = ("trigger", "key", "cancel", "backfill", "once", "nothing")
+        kind = self._rng.choices(kinds, (4, 2, 2, 1, 1, 1))[0]
         if kind == "cancel":
             await self._cancel(f"cancelled-{number}")
+            return
+        if kind == "backfill":
+            await self._backfill()
             return
         name = self._rng.choice(self._stable)
         commands: dict[str, Document] = {
@@ -187,6 +196,22 @@ class Traffic:
         if self._rng.random() < RETRIED:
             await asyncio.sleep(APART)
             await self._sender.send({"type": "run.retry", "run": run})
+
+    async def _backfill(self) -> None:
+        """Have a job run some slots of a time in which it was not there, or of half a minute ago."""
+        name = self._rng.choice(self._stable)
+        if name in self._filled:
+            return
+        self._filled.add(name)
+        interval = 60.0 if name.startswith("minute") else 1.0
+        ago = self._rng.choice((HOUR, HOUR, 30.0))
+        until = int(time.time() - ago)
+        command = {"type": "job.backfill", "name": name, "until": _text(until)}
+        command["since"] = _text(until - interval * self._rng.randint(0, 5))
+        for _ in range(2):
+            ran = self._rng.choice(("refuse", "skip", "again"))
+            await self._sender.send(command | {"ran": ran}, twice=self._rng.random() < 0.2)
+            await asyncio.sleep(APART)
 
     def _instant(self) -> float:
         return time.time() + self._rng.choice((-5.0, 1.0, 10.0))

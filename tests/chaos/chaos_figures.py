@@ -122,13 +122,15 @@ def show(result: dict[str, Any]) -> None:
             )
         )
     )
-    commands = Table("commands sent", "applied", "refused", "rejected", "lost", "triggered runs")
+    head = ("commands sent", "applied", "refused", "rejected", "lost", "triggered runs", "backfilled")
+    commands = Table(*head)
     counts = checked["commands"]
     commands.add_row(
         *(f"{counts.get(name, 0):,}" for name in ("sent", "applied", "refused")),
         f"{result['rejected']:,}",
         f"{violations['lost_command']:,}",
         f"{sum(checked['triggered'].values()):,}",
+        f"{sum(checked['backfilled'].values()):,}",
     )
     console.print(summary, commands, _faults(measured))
     for kind, count in violations.items():

@@ -2,8 +2,9 @@
 
 Most jobs want every slot, however late (`overlap: allow`, a long grace), so that what is missing shows. Some
 have what makes slots skip: runs that last longer than their interval, with each of the overlap policies, and
-a grace of two seconds with each of the misfire policies. Some fail at first, and are retried. Some exclude
-slots, or start them with jitter.
+a grace of two seconds with each of the misfire policies, with and without a window. Some fail at first, and
+are retried. Some exclude slots, or start them with jitter. A few webhooks finish later, by a callback, and a
+few handlers have a process of their own.
 """
 
 import random
@@ -18,6 +19,8 @@ SOME_SLOTS: tuple[Document, ...] = (
     {"misfire": {"grace": "2s"}},
     {"misfire": {"grace": "2s", "policy": "all", "limit": 20}, "overlap": "allow"},
     {"misfire": {"grace": "2s", "policy": "skip"}, "overlap": "skip"},
+    {"misfire": {"grace": "2s", "policy": "all", "limit": 20, "window": "8s"}, "overlap": "allow"},
+    {"misfire": {"grace": "2s", "window": "5s"}, "overlap": "allow"},
 )
 OVERLAPS: tuple[Any, ...] = (
     "queue",
@@ -31,6 +34,7 @@ SPECIAL: dict[int, Document] = {  # by the last digit of a job's number
     6: {"exclude": [{"cron": "*/3 * * * * *"}]},
     7: {"exclude": [{"cron": "20-39 * * * * *"}]},
 }
+LASTING = {1: "callback", 2: "isolated"}  # by the last two digits
 ZONES = ("UTC", "Europe/Amsterdam", "Asia/Kolkata", "America/St_Johns")
 SHELL = (
     'now=$(date +%s.%N); echo "ran $CRONEXEC_JOB $CRONEXEC_SLOT $CRONEXEC_ATTEMPT $CRONEXEC_EPOCH '
@@ -51,6 +55,8 @@ class JobMaker:
             "threaded": {"type": "handler", "name": "threaded"},
             "flaky": {"type": "handler", "name": "flaky"},
             "webhook": {"type": "webhook", "url": receiver},
+            "callback": {"type": "webhook", "url": receiver, "wait": "callback"},
+            "isolated": {"type": "handler", "name": "isolated", "isolation": "process"},
             "shell": {"type": "shell", "command": SHELL.replace("{file}", file)},
         }
         self._end = datetime.fromtimestamp(int(end), UTC).isoformat()
@@ -62,7 +68,7 @@ class JobMaker:
             if number % 10 == 9:
                 yield self._slow(f"second-{number}", schedule)
             else:
-                yield self._job(f"second-{number}", schedule)
+                yield self._job(f"second-{number}", schedule, LASTING.get(number % 100))
 
     def every_minute(self, count: int) -> Iterator[Document]:
         for number in range(count):
@@ -97,8 +103,9 @@ class JobMaker:
             "overlap": overlap,
         }
 
-    def _job(self, name: str, schedule: Document) -> Document:
-        kind = self._rng.choices(("quick", "threaded", "webhook", "shell", "flaky"), (50, 10, 32, 3, 5))[0]
+    def _job(self, name: str, schedule: Document, kind: str | None = None) -> Document:
+        drawn = self._rng.choices(("quick", "threaded", "webhook", "shell", "flaky"), (50, 10, 32, 3, 5))[0]
+        kind = kind or drawn
         policies = self._rng.choice(SOME_SLOTS) if self._rng.random() < 0.2 else ALL_SLOTS
         return {
             "name": name,

@@ -1,5 +1,7 @@
 """An instance of a chaos run: an `EvidentMember` that also sends commands, and prints the answers.
 
+It has a handler that runs in a process of its own, which reads this very file again.
+
 ```
 {"do": "send", "id": "…", "command": {"type": "job.pause", …}}     answered {"id": "…", "reply": {…}},
                                                        or {"id": "…", "failed": "…", "confirmed": true}
@@ -11,20 +13,39 @@ CHAOS_EVIDENCE names the file for the evidence (`evidence`), CHAOS_DETOURS the p
 
 import json
 import os
+import time
 from contextlib import suppress
 from typing import Any
 
-from evident_member import EvidentMember, prepare
+import evidence
+from evident_member import EvidentMember, identity_of, open_evidence, prepare
 
+from cronexec import Run
 from cronexec.domain.command import command_from_fields, encode_command
 from cronexec.errors import CronexecError, NotYetAppliedError
 from cronexec.instances import Instances
 
 WAIT = 8.0  # seconds for a reply; the driver asks again
+ISOLATED = 0.2  # seconds
+
+
+def isolated(run: Run) -> None:
+    """Leave evidence from another process than the instance's."""
+    file = open_evidence(os.environ["CHAOS_EVIDENCE"])
+    try:
+        os.write(file, evidence.mark("began", identity_of(run), time.time()))
+        time.sleep(ISOLATED)
+        os.write(file, evidence.mark("ended", identity_of(run), time.time()))
+    finally:
+        os.close(file)
 
 
 class Member(EvidentMember):
     """The instance, and what the driver can have it do."""
+
+    def __init__(self, evidence_file: str) -> None:
+        super().__init__(evidence_file)
+        self._cron.handler("isolated")(isolated)
 
     def obey(self, do: str, **what: Any) -> None:
         if do == "send":

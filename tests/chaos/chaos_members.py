@@ -1,7 +1,8 @@
 """The instances of a chaos run: processes on *seats*, each seat with ways of its own to the servers.
 
 Whoever takes a seat again after an end is another instance, with another name: `a1`, `a2` … on seat `a`. So
-an instance's name says which process it was.
+an instance's name says which process it was. It listens for callbacks where its predecessor did: what is told
+to the dead reaches the living, who must know nothing of it.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from chaos_servers import ChaosServers
 from proxy import Proxy, Route
 
 from cronexec.dev import tether
+from cronexec.dev.processes import LOOPBACK, free_ports
 
 MEMBER = Path(__file__).with_name("chaos_member.py")
 SEATS = "abcdefgh"
@@ -61,11 +63,12 @@ class Member:
 
 @dataclass
 class Seat:
-    """A place for an instance: its ways to the servers, and who is on it."""
+    """A place for an instance: its ways to the servers, its port for callbacks, and who is on it."""
 
     name: str
     to_rabbitmq: Route
     to_mongodb: dict[int, Route]
+    callbacks: int
     taken: int = 0
     member: Member | None = None
 
@@ -102,8 +105,9 @@ class Members:
                 name=name,
                 to_rabbitmq=proxy.route("127.0.0.1", servers.amqp_port),
                 to_mongodb={port: proxy.route("127.0.0.1", port) for port in servers.mongo_ports},
+                callbacks=callbacks,
             )
-            for name in SEATS[:count]
+            for name, callbacks in zip(SEATS, free_ports(count), strict=False)
         ]
 
     def alive(self) -> Iterator[Member]:
@@ -146,6 +150,8 @@ class Members:
             "CRONEXEC_DATACENTER": "east" if seat.name in "ace" else "west",
             "CRONEXEC_AMQP_URL": self._servers.amqp_url(seat.to_rabbitmq.port),
             "CRONEXEC_MONGO_URL": self._servers.mongo_url,
+            "CRONEXEC_CALLBACK_LISTEN": f"{LOOPBACK}:{seat.callbacks}",
+            "CRONEXEC_CALLBACK_URL": f"http://{LOOPBACK}:{seat.callbacks}",
             "CHAOS_DETOURS": json.dumps(detours),
         }
 

@@ -23,7 +23,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,14 @@ from chaos_members import Members
 from chaos_servers import DATABASE, NAMESPACE, ChaosServers
 from chaos_terms import TermWatch
 from checker import check
+from checker_due import length
 from checker_history import History, read_history
 from checker_report import Tolerances
 from proxy import Proxy
 
 RECEIVER = Path(__file__).with_name("chaos_receiver.py")
 PUT_AT_ONCE = 200
+KNOWN_AFTER = 15  # seconds after an instance is lost, until its runs are known to be over
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +157,7 @@ class _Run:
 def _judge(options: Options, directory: Path, servers: ChaosServers, problems: list[str]) -> dict[str, Any]:
     log = directory / "driver.jsonl"
     history = read_history(log, directory / "evidence", servers.mongo_url, DATABASE, NAMESPACE)
-    report = check(history, options.tolerances)
+    report = check(history, _tolerances(options))
     if not report.ok:
         _keep_entries(history, directory / "ledger.jsonl")
     rejected = len(servers.rejected())
@@ -178,6 +180,11 @@ def _judge(options: Options, directory: Path, servers: ChaosServers, problems: l
         "checked": report.to_json(),
         "figures": figures(log),
     }
+
+
+def _tolerances(options: Options) -> Tolerances:
+    lost_after = length(options.settings.get("INSTANCE_LOST_AFTER", "60s"))
+    return replace(options.tolerances, lost_after=lost_after, settle=lost_after + KNOWN_AFTER)
 
 
 def _servers(options: Options, directory: Path) -> ChaosServers:

@@ -1,19 +1,24 @@
-"""The evidence against the ledger: what ran, once, in time, by the right term, and while it might.
+"""The evidence against the ledger: what ran, once, in time, by the right term, there, and while it might.
 
 A start by the term of epoch *e* is wrong when a later epoch had made its first claim more than `fence`
 seconds before, both by the ledger's `started_at` and by the evidence: a start that was committed in time may
 begin its work late, for instance in a process that was frozen in between, and is the instance's, not the
 term's. It is wrong as well when its epoch is not the one that the entry carries: the one that claimed or
-adopted the run.
+adopted the run; when no term of that epoch ever wrote anything; and when the entry was claimed by a term
+that was over.
+
+An attempt that was abandoned must have been under way when its instance was killed: not begun, or recorded,
+long before, and not given up before. An outcome after a kill cannot be the instance's.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
+from checker_ends import NO_CONNECTION
 from checker_history import Entry, Former, History
 from checker_report import Report, Tolerances
 from checker_timeline import Timeline
-from evidence import Work
+from evidence import NOBODY, Work
 
 STARTED = {"running", "succeeded", "failed", "timed_out", "abandoned", "cancelled"}
 LEAVES_EVIDENCE = {"succeeded", "failed"}
@@ -36,7 +41,9 @@ class Evidence:
         self._tolerances = tolerances
         self._report = report
         self._entries = {entry.id: entry for entry in history.entries}
-        self._superseded = _superseded(history.first_claims())
+        first_claims = history.first_claims()
+        self._superseded = _superseded(first_claims)
+        self._last_epoch = max(first_claims, default=0)
         self._by_run: dict[str, list[Work]] = defaultdict(list)
         for work in history.work:
             self._by_run[work.run].append(work)
@@ -50,13 +57,43 @@ class Evidence:
                 for work in works:
                     self._fits(work, entry)
         for entry in self._history.entries:
+            self._claimed_in_time(entry)
             for tried in entry.tries():
                 self._report.running_at_kills += self._was_running_at_kill(tried)
-                excused = tried.state == "failed" and self._history.stood_still(tried)
-                if tried.state in LEAVES_EVIDENCE and not excused and not self._has_work(entry, tried):
-                    self._report.find("without_evidence", entry=entry.id, executor=tried.executor)
+                if tried.state in LEAVES_EVIDENCE:
+                    self._ended(entry, tried)
                 elif tried.state == "abandoned":
                     self._abandoned(entry, tried)
+
+    def _claimed_in_time(self, entry: Entry) -> None:
+        """Check that the term which claimed an entry was not over, and that its slot had come."""
+        claimed_at = entry.claimed_at or 0.0
+        over_at = self._superseded.get(entry.epoch)
+        if over_at is None:
+            why = f"no term of epoch {entry.epoch} has claimed anything"
+            self._report.find("wrong_epoch", entry=entry.id, why=why)
+        elif claimed_at > over_at + self._tolerances.change:
+            why = f"epoch {entry.epoch} was over {claimed_at - over_at:.1f} s before the claim"
+            self._report.find("wrong_epoch", entry=entry.id, why=why)
+        by_seconds = entry.slot - claimed_at
+        if entry.cause == "schedule" and entry.reason != "paused" and by_seconds > self._tolerances.change:
+            self._report.find("early", entry=entry.id, by_seconds=by_seconds)
+
+    def _ended(self, entry: Entry, tried: Former) -> None:
+        """Check that what has an outcome did its work, to the end, and that its instance could tell."""
+        work = self._work_of(entry, tried)
+        if work is None:
+            if not (tried.error or "").startswith(NO_CONNECTION):  # those are judged in `checker_ends`
+                self._report.find("without_evidence", entry=entry.id, executor=tried.executor)
+            return
+        finished_at = tried.finished_at or 0.0
+        if work.ended_at is None or work.ended_at > finished_at + self._tolerances.fence:
+            self._report.find("ended_later", entry=entry.id, finished_at=finished_at, ended_at=work.ended_at)
+        if (
+            finished_at
+            > self._history.killed.get(tried.executor or "", float("inf")) + self._tolerances.fence
+        ):
+            self._report.find("outlived", entry=entry.id, executor=tried.executor)
 
     def _once(self, run: str, works: Iterable[Work]) -> None:
         for attempt, times in Counter(work.attempt for work in works).items():
@@ -72,14 +109,19 @@ class Evidence:
         if (work.job, work.slot) != (entry.job, entry.slot) or work.attempt > entry.attempt:
             told = (work.job, work.slot, work.attempt)
             self._report.find("wrong_identity", run=work.run, told=told, attempt=entry.attempt)
+        elif tried is not None and work.instance not in {NOBODY, tried.executor}:
+            self._report.find("wrong_identity", run=work.run, by=work.instance, executor=tried.executor)
         started_at = tried.started_at if tried is not None else None
+        if started_at is not None and work.began_at < started_at - self._tolerances.fence:
+            began = (work.began_at, started_at)
+            self._report.find("ran_though_not_started", run=work.run, began=began, by=work.instance)
         self._fenced(work, entry, started_at)
         self._allowed(work, entry, started_at)
         if entry.cause == "schedule" and work.attempt == 1:
             self._in_time(work, entry)
 
     def _fenced(self, work: Work, entry: Entry, started_at: float | None) -> None:
-        superseded_at = self._superseded.get(work.epoch, float("inf")) + self._tolerances.fence
+        superseded_at = self._superseded.get(work.epoch, 0.0) + self._tolerances.fence
         by_ledger = started_at if started_at is not None else work.began_at
         if min(work.began_at, by_ledger) > superseded_at:
             self._wrong_epoch(work, f"epoch {work.epoch} was over {work.began_at - superseded_at:.1f} s ago")
@@ -112,14 +154,11 @@ class Evidence:
             self._report.find("late", run=work.run, seconds=lateness)
 
     def _disturbed(self, since: float, until: float) -> bool:
-        recovery = self._tolerances.recovery
-        return any(
-            fault.began_at <= until and since <= fault.healed_at + recovery
-            for fault in self._history.disturbances
-        )
+        return self._history.disturbed(since, until, recovery=self._tolerances.recovery)
 
-    def _has_work(self, entry: Entry, tried: Former) -> bool:
-        return any(work.attempt == tried.attempt for work in self._by_run.get(entry.id, ()))
+    def _work_of(self, entry: Entry, tried: Former) -> Work | None:
+        works = self._by_run.get(entry.id, ())
+        return next((work for work in works if work.attempt == tried.attempt), None)
 
     def _was_running_at_kill(self, tried: Former) -> bool:
         killed_at = self._history.killed.get(tried.executor or "")
@@ -130,17 +169,23 @@ class Evidence:
     def _abandoned(self, entry: Entry, tried: Former) -> None:
         """Check that an abandoned attempt was under way when its instance was killed."""
         killed_at = self._history.killed.get(tried.executor or "")
-        started_at = tried.started_at or 0.0
-        works = [work for work in self._by_run.get(entry.id, ()) if work.attempt == tried.attempt]
-        if killed_at is None or started_at > killed_at + self._tolerances.early:
+        started_at, given_up_at = tried.started_at or 0.0, tried.finished_at or float("inf")
+        away = self._history.was_away(tried.executor, started_at, given_up_at)
+        too_soon = given_up_at < (killed_at or 0.0) and away < self._tolerances.given_up_after
+        if killed_at is None or started_at > killed_at + self._tolerances.early or too_soon:
             self._report.find("abandoned_without_kill", entry=entry.id, executor=tried.executor)
             return
-        if not works:
-            self._report.abandoned["before its work began"] += 1
-        elif works[0].ended_at is None:
-            self._report.abandoned["within its work"] += 1
+        work = self._work_of(entry, tried)
+        if work is None:
+            how, since = "before its work began", started_at
+        elif work.ended_at is None:
+            how, since = "within its work", work.began_at
         else:
-            self._report.abandoned["before its outcome was recorded"] += 1
+            how, since = "before its outcome was recorded", work.ended_at
+        self._report.abandoned[how] += 1
+        over_by = since + self._tolerances.under_way
+        if over_by < killed_at and not self._disturbed(since, over_by):
+            self._report.find("hung", entry=entry.id, how=how, seconds=killed_at - since)
 
 
 def _superseded(first_claims: Mapping[int, float]) -> dict[int, float]:

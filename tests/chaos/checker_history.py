@@ -16,7 +16,7 @@ The ledger is read raw, with pymongo: nothing of cronexec is imported here, nor 
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
@@ -40,6 +40,7 @@ class Former:
     started_at: float | None = None
     finished_at: float | None = None
     reason: str | None = None
+    error: str | None = None
 
 
 @dataclass(slots=True)
@@ -60,16 +61,22 @@ class Entry:
     started_at: float | None = None
     finished_at: float | None = None
     executor: str | None = None
+    error: str | None = None
     former: list[Former] = field(default_factory=list)
 
     def tries(self) -> list[Former]:
         """Return all attempts, the last one as the entry has it."""
-        last = (self.state, self.executor, self.started_at, self.finished_at, self.reason)
+        last = (self.state, self.executor, self.started_at, self.finished_at, self.reason, self.error)
         return [*self.former, Former(self.attempt, *last)]
 
     @property
     def is_skip(self) -> bool:
         return self.state == "skipped"
+
+    @property
+    def first_claimed_at(self) -> float:
+        """When it was claimed, at the earliest: who has a triggered run tried again claims it once more."""
+        return float(self.slot) if self.former and self.cause == "trigger" else self.claimed_at or 0.0
 
 
 @dataclass(slots=True)
@@ -130,15 +137,27 @@ class History:
                 claims.setdefault(step.epoch, step.at)
         return claims
 
-    def stood_still(self, tried: Former) -> bool:
-        """Whether the instance of an attempt stood still in the middle of it, so that a deadline passed."""
-        since, until = tried.started_at or 0.0, tried.finished_at or float("inf")
+    def standstills(self, instance: str | None) -> Iterator[Disturbance]:
+        """Yield the faults in which nothing happened in an instance, until they were healed."""
+        return (
+            fault for fault in self.disturbances if fault.target == instance and fault.kind in STANDSTILLS
+        )
+
+    def was_away(self, instance: str | None, since: float, until: float) -> float:
+        """Return for how long, at most, an instance was harmed at a time between two instants."""
+        return max(
+            (
+                fault.healed_at - fault.began_at
+                for fault in self.disturbances
+                if fault.target == instance and fault.began_at <= until and since <= fault.healed_at
+            ),
+            default=0.0,
+        )
+
+    def disturbed(self, since: float, until: float, *, recovery: float) -> bool:
+        """Whether there was a fault between two instants, or one from which all was still recovering."""
         return any(
-            fault.target == tried.executor
-            and fault.kind in STANDSTILLS
-            and fault.began_at <= until
-            and since <= fault.healed_at
-            for fault in self.disturbances
+            fault.began_at <= until and since <= fault.healed_at + recovery for fault in self.disturbances
         )
 
     def commands_by_job(self) -> dict[str, list[Sent]]:
@@ -157,7 +176,8 @@ def read_history(log: Path, work: Path, mongo_url: str, database: str, namespace
         history = History(watermark=_watermark(collections[f"{namespace}.term"].find_one({"_id": "term"})))
         shown = dict.fromkeys(("outcome.output", "attempts.outcome.output", "params", "progress"), 0)
         history.entries = [entry(found) for found in collections[f"{namespace}.runs"].find({}, shown)]
-        audited = collections[f"{namespace}.commands"].find({}, {"reply": 1, "type": 1, "received_at": 1})
+        kept = dict.fromkeys(("reply", "type", "received_at", "issued_by"), 1)
+        audited = collections[f"{namespace}.commands"].find({}, kept)
         history.recorded = {found["_id"]: found for found in audited}
     if work.exists():
         history.work = evidence.read(work.read_text().splitlines())
@@ -183,7 +203,8 @@ def entry(found: Mapping[str, Any]) -> Entry:
         epoch=found["epoch"],
         attempt=found["attempt"],
         cause=found["cause"],
-        reason=found.get("reason") or found.get("outcome", {}).get("reason"),
+        reason=(found if found["state"] == "skipped" else found.get("outcome", {})).get("reason"),
+        error=found.get("outcome", {}).get("error"),
         executor=found.get("executor", {}).get("name"),
         former=[_former(each) for each in found.get("attempts", ())],
         **instants,
@@ -196,6 +217,7 @@ def _former(found: Mapping[str, Any]) -> Former:
         state=found["outcome"]["state"],
         executor=found.get("executor", {}).get("name"),
         reason=found["outcome"].get("reason"),
+        error=found["outcome"].get("error"),
         **_instants(found, "started_at", "finished_at"),
     )
 

@@ -3,7 +3,7 @@
 A command that was answered was applied at some instant between its sending and its reply, give or take a
 tolerance: that is its *window*. Before the window the old state counts, after it the new one; within, the
 matching of slots finds out (`checker_slots`). An equal document, a second pause and the like change nothing.
-A pause that was given an end is over at exactly that instant.
+A pause that was given an end is over at exactly that instant, however late its reply came.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from typing import Any
 from checker_due import instant
 from checker_history import Sent
 
+MILLISECOND = 0.001
 Document = Mapping[str, Any]
 
 
@@ -41,6 +42,10 @@ class Timeline:
     def clear(self) -> bool:
         return all(one.hi < other.lo for one, other in zip(self.states, self.states[1:], strict=False))
 
+    def documents(self) -> dict[int, Document]:
+        """Return what each version was."""
+        return {state.version: state.document for state in self.states if state.document is not None}
+
     def certain(self, at: float) -> State | None:
         """Return the state at `at`, or None within a window."""
         found = self.states[0]
@@ -61,10 +66,13 @@ def timeline(commands: Sequence[Sent], recorded: Mapping[str, Document], *, tole
         if reply is None or not reply["ok"]:
             continue
         changed = _changed(states[-1], sent, reply["result"])
+        by = until + tolerance
+        over_at = instant(sent.command["until"]) if "until" in sent.command else None
+        if over_at is not None:  # it was accepted, so it was applied before its end
+            by = min(by, over_at - MILLISECOND)
         if changed is not None:
-            states.append(replace(changed, lo=sent.sent_at - tolerance, hi=until + tolerance))
-        if sent.type == "job.pause" and "until" in sent.command:
-            over_at = instant(sent.command["until"])  # and up to it, by itself
+            states.append(replace(changed, lo=sent.sent_at - tolerance, hi=by))
+        if sent.type == "job.pause" and over_at is not None:  # and up to it, by itself
             states.append(replace(states[-1], paused=False, lo=over_at, hi=over_at))
     return Timeline(states=states)
 
@@ -76,6 +84,14 @@ def outcome(sent: Sent, recorded: Mapping[str, Document]) -> tuple[Document | No
     if (record := recorded.get(sent.id)) is not None:
         return record["reply"], record["received_at"].timestamp()
     return None, 0.0
+
+
+def accepted(sent: Sent, recorded: Mapping[str, Document], *, tolerance: float) -> tuple[float, float] | None:
+    """Return the window in which a command was applied; None for one that was refused, or is unknown."""
+    reply, until = outcome(sent, recorded)
+    if reply is None or not reply["ok"]:
+        return None
+    return sent.sent_at - tolerance, until + tolerance
 
 
 def _changed(state: State, sent: Sent, result: Document) -> State | None:

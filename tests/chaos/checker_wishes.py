@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from checker_due import instant
+from checker_due import due, instant
 from checker_history import Entry, Sent
 from checker_report import Report
 from checker_timeline import outcome
@@ -80,22 +80,22 @@ class JobWishes:
                 slots = frozenset(int(instant(slot)) for slot in result["skipped"])
                 yield _Wish(reason="skip_next", lo=lo, hi=hi, slots=slots, back_lo=back_lo, back_hi=back_hi)
 
-    def check(self, entries: Sequence[Entry]) -> None:
+    def check(self, entries: Sequence[Entry], documents: Mapping[int, Mapping[str, Any]]) -> None:
         for entry in entries:
             if entry.cause != "schedule":
                 continue
             if not entry.is_skip and (broken := self._must_hold(entry.slot)):
                 self._report.find("ran_although_skipped", entry=entry.id, reason=broken.reason)
-            if entry.is_skip and entry.reason in {"blackout", "skip_next"} and not self._was_asked(entry):
-                why = "nobody asked for it"
-                self._report.find("skipped_without_cause", entry=entry.id, reason=entry.reason, why=why)
+            if entry.is_skip and entry.reason in {"blackout", "skip_next"} and entry.version in documents:
+                for slot in self._not_asked(entry, documents[entry.version]):
+                    why = f"nobody asked for {slot}"
+                    self._report.find("skipped_without_cause", entry=entry.id, reason=entry.reason, why=why)
 
     def _must_hold(self, slot: int) -> _Wish | None:
         return next((wish for wish in self._wishes if wish.must_hold(slot)), None)
 
-    def _was_asked(self, entry: Entry) -> bool:
-        """Whether each end of what the entry covers may have been asked for."""
-        ends = {entry.slot, int(entry.until) if entry.until is not None else entry.slot}
-        return all(
-            any(wish.may_hold(slot) for wish in self._wishes if wish.reason == entry.reason) for slot in ends
-        )
+    def _not_asked(self, entry: Entry, document: Mapping[str, Any]) -> list[int]:
+        """Return the slots that the entry covers and of which nobody may have asked that they be skipped."""
+        wishes = [wish for wish in self._wishes if wish.reason == entry.reason]
+        slots = due(document, entry.slot - 1, entry.slot if entry.until is None else entry.until)
+        return [slot for slot in slots if not any(wish.may_hold(slot) for wish in wishes)]

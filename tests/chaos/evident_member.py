@@ -38,7 +38,7 @@ class EvidentMember:
     def __init__(self, evidence_file: str) -> None:
         self._cron = Cronexec.from_env()
         self._name = os.environ["CRONEXEC_INSTANCE"]
-        self._file = os.open(evidence_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._file = open_evidence(evidence_file)
         self._handler_loop: asyncio.AbstractEventLoop | None = None
         self._right = clock._wall
         self._ended = threading.Event()
@@ -84,7 +84,7 @@ class EvidentMember:
 
         @self._cron.handler("slow")
         async def slow(run: Run) -> None:
-            identity = self._identity(run)
+            identity = identity_of(run)
             os.write(self._file, evidence.mark("began", identity, time.time()))
             await asyncio.sleep(float(run.params.get("seconds", SLOW)))
             os.write(self._file, evidence.mark("ended", identity, time.time()))
@@ -92,11 +92,7 @@ class EvidentMember:
     def leave(self, run: Run) -> None:
         """Leave evidence of a run that takes no time."""
         now = time.time()
-        os.write(self._file, evidence.ran(self._identity(run), now, now))
-
-    def _identity(self, run: Run) -> str:
-        slot = f"{run.slot:%Y-%m-%dT%H:%M:%SZ}"
-        return f"{run.job} {slot} {run.attempt} {run.epoch} {run.id} {self._name}"
+        os.write(self._file, evidence.ran(identity_of(run), now, now))
 
     def _set_clock(self, offset: float) -> None:
         """Have the wall clock be wrong; `adapters.clock` is the only place that reads it."""
@@ -110,6 +106,16 @@ class EvidentMember:
 
         if loop is not None:
             loop.call_soon_threadsafe(block)
+
+
+def open_evidence(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+
+def identity_of(run: Run) -> str:
+    """Return what stands in the evidence of a run of this instance."""
+    slot = f"{run.slot:%Y-%m-%dT%H:%M:%SZ}"
+    return f"{run.job} {slot} {run.attempt} {run.epoch} {run.id} {os.environ['CRONEXEC_INSTANCE']}"
 
 
 def prepare(detours: str) -> None:

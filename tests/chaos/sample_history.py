@@ -26,8 +26,9 @@ EVERY = (
 POLICIES: tuple[dict[str, Any], ...] = (
     {"overlap": "allow", "misfire": {"grace": "1h"}},
     {"misfire": {"grace": "2s"}, "overlap": "allow"},
-    {"misfire": {"grace": "2s", "policy": "skip"}},
-    {"misfire": {"grace": "2s", "policy": "all", "limit": 3}},
+    {"misfire": {"grace": "2s", "policy": "skip"}, "overlap": "allow"},
+    {"misfire": {"grace": "2s", "policy": "all", "limit": 3}, "overlap": "allow"},
+    {"misfire": {"grace": "2s", "policy": "all", "limit": 5, "window": "6s"}, "overlap": "allow"},
 )
 FAR = 253_370_764_800.0
 ENDED = 0.5  # of the pauses
@@ -115,7 +116,7 @@ def _term(sample: Sample, at: float) -> tuple[int, str]:
 def _make_job(sample: Sample, name: str) -> None:
     """Draw a job's life, and carry it out: put, changed, paused, resumed, deleted, put again."""
     rng, at, version = sample.rng, START + sample.rng.uniform(1, 5), 0
-    paused, wishes = False, Wishes()
+    paused, wishes, past = False, Wishes(), Past(name)
     document: dict[str, Any] | None = None
     while at < START + LASTS:
         kind = _draw(rng, document, paused=paused)
@@ -129,13 +130,14 @@ def _make_job(sample: Sample, name: str) -> None:
         elif kind in {"job.skip", "job.blackout"}:
             asked, told = wishes.ask(kind, document or {}, at, rng)
             fields, result = fields | asked, result | told
-        applied_at = _send(sample, {"type": kind, **fields}, at, result)
+        applied_at = send(sample, {"type": kind, **fields}, at, result)
         if kind == "job.delete":
             document, paused, wishes = None, False, Wishes()
         elif kind in {"job.pause", "job.resume"}:
             paused = kind == "job.pause"
         if kind == "job.trigger":
             _trigger(sample, name, version, applied_at)
+            past.fill(sample, document or {}, version, applied_at)
         at = (over_at or applied_at) + rng.uniform(5, 40)
         until = min(at, START + LASTS)
         if document is not None:
@@ -159,7 +161,7 @@ def _draw(rng: random.Random, document: dict[str, Any] | None, *, paused: bool) 
         return "job.put"
     kinds = ["job.put", "job.resume" if paused else "job.pause", "job.delete", "job.trigger"]
     wishes = 0 if paused else 1  # of a paused job, the next slots are those of some time later
-    return rng.choices([*kinds, "job.skip", "job.blackout"], (4, 4, 1, 2, wishes, wishes))[0]
+    return rng.choices([*kinds, "job.skip", "job.blackout"], (4, 4, 1, 4, wishes, wishes))[0]
 
 
 class Wishes:
@@ -191,6 +193,40 @@ class Wishes:
         return any(first <= slot <= last for first, last in self.windows)
 
 
+class Past:
+    """A job's time before the history, and which of its slots were run by now."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._ran: set[int] = set()
+
+    def fill(self, sample: Sample, document: dict[str, Any], version: int, at: float) -> None:
+        """Have some slots run by a command that is applied at `at`."""
+        since = int(START) - sample.rng.randint(600, 610)
+        ran = sample.rng.choice(("refuse", "skip", "again"))
+        slots = due(document, since - 1, since + 9)
+        wanted = [slot for slot in slots if not excluded(document, slot)]
+        before = self._ran & set(wanted)
+        made = [slot for slot in wanted if ran == "again" or slot not in before]
+        command = {"type": "job.backfill", "name": self._name, "ran": ran}
+        command |= {"since": _text(since), "until": _text(since + 9)}
+        told = {"queued": len(made), "ran_before": len(before), "excluded": len(slots) - len(wanted)}
+        result = {"name": self._name, "next": None, **told}
+        refused = "conflict" if ran == "refuse" and before else None
+        send(sample, command, at, result, refused=refused)
+        for slot in made if refused is None else ():
+            self._run(sample, version, slot, at)
+
+    def _run(self, sample: Sample, version: int, slot: int, at: float) -> None:
+        epoch, holder = _term(sample, at)
+        run = slot_id(self._name, slot).replace("@", "#backfill:")
+        run += f":{sample.history.commands[-1].id}" if slot in self._ran else ""
+        self._ran.add(slot)
+        entry = Entry(run, self._name, version, slot, "succeeded", epoch, cause="backfill", claimed_at=at)
+        entry.executor = holder
+        _execute(sample, entry)
+
+
 def _text(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat()
 
@@ -200,13 +236,22 @@ def _document(rng: random.Random, name: str) -> dict[str, Any]:
     return {"name": name, "schedule": schedule, "target": {"type": "handler"}, **rng.choice(POLICIES)}
 
 
-def _send(sample: Sample, command: dict[str, Any], at: float, result: dict[str, Any]) -> float:
-    """Add a command that is applied at `at`; returns that."""
+def send(
+    sample: Sample,
+    command: dict[str, Any],
+    at: float,
+    result: dict[str, Any],
+    *,
+    refused: str | None = None,
+) -> float:
+    """Add a command that is applied at `at`, or refused with that code; returns when."""
     command_id = f"command-{len(sample.history.commands)}"
     kind, job = command["type"], result["name"]
     if kind == "job.trigger":
         result = {"run": f"{job}#{command_id}"}
     reply = {"id": command_id, "ok": True, "result": result}
+    if refused is not None:
+        reply = {"id": command_id, "ok": False, "error": {"code": refused, "message": "…"}}
     sent = Sent(
         id=command_id,
         type=kind,
@@ -252,6 +297,8 @@ def _catch_up(sample: Sample, life: Life, missed: list[int], *, is_parted: bool)
     live = [slot for slot in missed if slot not in late]
     policy = misfire.get("policy", "latest")
     wanted = {"skip": 0, "latest": 0 if live else 1, "all": misfire.get("limit", 100)}[policy]
+    if "window" in misfire:
+        wanted = min(wanted, sum(now - slot <= length(misfire["window"]) for slot in late))
     skipped = late[: max(0, len(late) - wanted)]
     run = late[len(skipped) :]
     for slot in [*run, *live]:

@@ -29,4 +29,7 @@ async def test_a_minute_of_faults_misses_doubles_and_loses_nothing(tmp_path: Pat
     assert checked["due"] == checked["run"] + sum(checked["skipped"].values())
     assert checked["skipped"]["excluded"] > 30
     assert checked["commands"]["applied"] > 50
+    assert checked["backfilled"]["succeeded"] > 5
+    assert checked["targets"]["webhook, wait: callback"] > 30
+    assert checked["targets"]["handler, isolation: process"] > 30
     assert sum(result["figures"]["faults"].values()) > 5

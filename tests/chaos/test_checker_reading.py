@@ -149,6 +149,23 @@ def test_a_command_without_reply_counts_where_the_audit_log_has_it() -> None:
     assert timeline(history.commands, {"1": record}, tolerance=1).states[-1].hi == 3.0
 
 
+def test_a_pause_whose_reply_comes_after_its_end_was_applied_before_it() -> None:
+    put = {"type": "job.put", "job": {"name": "job", "schedule": {"every": "1s"}}}
+    pause = {"type": "job.pause", "name": "job", "until": "1970-01-01T00:00:40+00:00"}
+    history = History(watermark=0)
+    for number, (command, sent_at, answered_at) in enumerate([(put, 1.0, 2.0), (pause, 10.0, 60.0)]):
+        reply = {"ok": True, "result": {"version": 1, "changed": True}}
+        sent = {"event": "command.sent", "id": str(number), "sender": "a1", "command": command}
+        answered = {"event": "command.answered", "id": str(number), "reply": reply}
+        read_log(history, [sent | {"at": sent_at}, answered | {"at": answered_at}])
+    states = timeline(history.commands, {}, tolerance=1.0)
+    assert states.clear
+    assert (states.states[-2].paused, states.states[-2].lo) == (True, 9.0)
+    assert [states.certain(at) for at in (20.0, 39.9)] == [None, None]
+    assert states.certain(40.1) == states.states[-1]
+    assert not states.states[-1].paused
+
+
 def test_faults_and_terms_are_read_from_the_log() -> None:
     history = History(watermark=0)
     fault = {"event": "disturbed", "number": 0, "kind": "SIGSTOP", "target": "a1"}
