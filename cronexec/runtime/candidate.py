@@ -14,6 +14,8 @@ is harmless, inserting none would be a standstill.
 
 import asyncio
 import uuid
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from cronexec.errors import CronexecError, UnreachableError
 from cronexec.ports import BatonArrived, Link, LinkLost
@@ -29,6 +31,7 @@ from cronexec.runtime.service import Backoff
 from cronexec.runtime.yielder import REASON as YIELDED
 from cronexec.runtime.yielder import Yielder
 
+T = TypeVar("T")
 AWAY_AT_MOST = 5.0  # seconds, for those to whom the baton was yielded to take it
 RETURN_WITHIN = 3.0  # seconds: however long a server was away, slots run again soon after it is back
 MOST_SAID = 10  # wordings of one outage
@@ -127,8 +130,9 @@ class Candidate:
 
         Returns whether it ended well, so that no pause is needed before the next.
         """
-        await self._context.store.terms.ping()
-        self._link = link = await self._context.broker.open_link()
+        self._link = link = await self._unless_stopped(self._open_link())
+        if link is None:
+            return False
         self.problem = None
         self._said.clear()
         self._observer.reset()
@@ -149,6 +153,22 @@ class Candidate:
                 inserting.cancel()
             await (link.release() if self._stopping.is_set() else link.close())
             self._link = None
+
+    async def _open_link(self) -> Link:
+        await self._context.store.terms.ping()
+        return await self._context.broker.open_link()
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Do what a stop is not to wait for: servers that are away may take their time. None: it was cut."""
+        working, stopping = asyncio.create_task(work), asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            if not working.done():
+                working.cancel()
+                await asyncio.wait({working})
+        return None if working.cancelled() else working.result()
 
     async def _wait_for_baton(self, link: Link) -> BatonArrived | None:
         """Stand by until there is a baton, or a reason to give the link up."""

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from bench import Bench, document, pass_time, slot_id, until
-from faults import away, fails
+from faults import Held, away, fails
 
 from cronexec.adapters.memory_hub import BATON
 from cronexec.domain.run import RunState
@@ -259,3 +259,21 @@ async def test_the_watchdogs_end_of_the_term_takes_the_link_down(bench: Bench) -
     await asyncio.to_thread(anna.instance.candidate.end_term, "engine_blocked")
     await bert.holding(within=1)
     assert anna.said("term.ended")[0]["reason"] == "engine_blocked"
+
+
+@pytest.mark.parametrize("call", ["terms.ping", "broker.open_link"])
+async def test_a_stop_does_not_wait_for_a_server_that_never_answers(bench: Bench, call: str) -> None:
+    anna = await bench.holder("anna")
+    await bench.put(document("backup"))
+    anna.targets.held.add("backup")
+    await anna.targets.began(slot_id("backup", 10))
+    anna.faults.always(call, Held())
+    anna.end_term()
+    await until(lambda: anna.said("term.ended"), lambda: anna.events[-3:])
+    await pass_time(3)
+    stopping_at = bench.clock.monotonic()
+    stopping = asyncio.create_task(anna.stop(grace=20))
+    await pass_time(5)
+    anna.targets.end(slot_id("backup", 10))
+    assert await stopping, "what ran had the time to end"
+    assert bench.clock.monotonic() - stopping_at < 6
