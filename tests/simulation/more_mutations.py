@@ -14,19 +14,22 @@ from cronexec.adapters.memory_runs import MemoryRunStore
 from cronexec.domain import apply as applying
 from cronexec.domain import controls
 from cronexec.domain.controls import closes
+from cronexec.domain.exclusion import Exclusions
 from cronexec.domain.job import Job
 from cronexec.domain.ledger import CloseRange
 from cronexec.domain.run import Run
 from cronexec.ports import BatonArrived, CommandArrived, JobStore, Start
-from cronexec.runtime import holder
+from cronexec.runtime import holder, scheduler
 from cronexec.runtime import instance as instances
 from cronexec.runtime.baton import BatonKeeper
 from cronexec.runtime.candidate import Candidate
+from cronexec.runtime.delayed import Delayed
 from cronexec.runtime.dispatcher import Dispatcher
 from cronexec.runtime.guard import TermGuard
 from cronexec.runtime.heartbeats import Heartbeats
 from cronexec.runtime.inbox import Inbox
 from cronexec.runtime.jobs import JobTable
+from cronexec.runtime.ready import Ready
 
 LONG = 1e6
 
@@ -90,6 +93,18 @@ class CountsOutages(Heartbeats):
         """Nothing to be seen."""
 
 
+class NeverDelays(Delayed):
+    """Lets runs start whatever their instant is."""
+
+    def keep(self, item: Ready, now: datetime) -> bool:  # noqa: ARG002  that is the mutation
+        return False
+
+
+def only_the_first_entry(self: Exclusions, instant: int) -> tuple[str | None, int]:
+    """Look at one entry of `exclude`, where a stretch is decided."""
+    return _find_until(replace(self, entries=self.entries[:1]), instant)
+
+
 class TrustsItsTable(JobTable):
     """Takes over with the jobs that it happens to know."""
 
@@ -101,6 +116,7 @@ class TrustsItsTable(JobTable):
         return await super().refresh(store, watermark, taking_over=taking_over)
 
 
+_find_until = Exclusions.find_until
 _start, _give_back = MemoryRunStore._start, MemoryRunStore.give_back
 
 
@@ -166,6 +182,16 @@ MORE = (
         name="range_kept",
         what="what a pause has written ahead stays when it ends before its time",
         patches=((controls, "closes", only_open_ones), (applying, "closes", only_open_ones)),
+    ),
+    Mutation(
+        name="delays_ignored",
+        what="runs start before the instant that jitter or a retry gives them",
+        patches=((scheduler, "Delayed", NeverDelays),),
+    ),
+    Mutation(
+        name="exclusions_missed",
+        what="where a stretch is decided, only the first entry of exclude is looked at",
+        patches=((Exclusions, "find_until", only_the_first_entry),),
     ),
     Mutation(
         name="never_inserts",

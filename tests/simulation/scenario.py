@@ -37,6 +37,8 @@ CALM_CHANCE = 0.3
 RETRY_CHANCE = 0.4
 REPEAT_CHANCE = 0.3
 WINDOW_CHANCE = 0.3
+JITTER_CHANCE = 0.25
+EXCLUDE_CHANCE = 0.3
 OVERLAPS: tuple[object, ...] = (
     "queue",
     "skip",
@@ -102,9 +104,6 @@ def definition(random: Random, name: str, overlap: object) -> JobDocument:
     misfire: dict[str, object] = {"policy": policy, "grace": random.choice(("1s", "3s", "60s"))}
     if misfire["grace"] != "60s" and random.random() < WINDOW_CHANCE:
         misfire["window"] = "5s"
-    schedule = {"every": f"{random.choice((1, 1, 2, 3, 5))}s"}
-    if random.random() < ONCE_CHANCE:
-        schedule = {"at": at(random.uniform(0.0, 12.0)).replace(microsecond=0).isoformat()}
     repeats = {"abandoned": "retry"} if random.random() < REPEAT_CHANCE else {}
     if random.random() < RETRY_CHANCE:
         longest = random.choice(("0s", "1s", "3s"))
@@ -117,10 +116,34 @@ def definition(random: Random, name: str, overlap: object) -> JobDocument:
         repeats
         | {
             "name": name,
-            "schedule": schedule,
+            "schedule": _schedule(random),
             "timeout": random.choice((None, None, "1s")),
             "target": {"type": "handler", "name": name},
             "overlap": overlap,
             "misfire": misfire,
         }
     )
+
+
+def _schedule(random: Random) -> dict[str, object]:
+    every = random.choice((1, 1, 2, 3, 5))
+    schedule: dict[str, object] = {"every": f"{every}s"}
+    if random.random() < ONCE_CHANCE:
+        schedule = {"at": _text(random.uniform(0.0, 12.0))}
+    elif random.random() < EXCLUDE_CHANCE:
+        schedule["exclude"] = [_exclusion(random) for _ in range(random.randint(1, 2))]
+    if random.random() < JITTER_CHANCE:
+        schedule["jitter"] = f"{random.choice((1, every))}s"
+    return schedule
+
+
+def _exclusion(random: Random) -> object:
+    """Return every so many seconds, or a stretch of time; `exclusions` knows these forms."""
+    if random.random() < 0.5:
+        return {"cron": f"*/{random.choice((2, 3, 4))} * * * * *"}
+    first = random.uniform(0.0, 12.0)
+    return f"{_text(first)}/{_text(first + random.uniform(0.0, 6.0))}"
+
+
+def _text(seconds: float) -> str:
+    return at(seconds).strftime("%Y-%m-%dT%H:%M:%SZ")

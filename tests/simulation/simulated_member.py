@@ -14,7 +14,7 @@ from simulated_clock import SimulatedClock
 from simulated_loop import Process, SimulatedLoop
 from simulated_network import Network
 from simulated_store import DatabaseClient, Fates, SimulatedDatabase, SimulatedTerms, remote_store
-from simulated_targets import SimulatedTargets
+from simulated_targets import Look, SimulatedTargets
 from watcher import Watcher
 
 from cronexec.domain.run import Executor
@@ -88,11 +88,12 @@ class Member:
         self.store = remote_store(servers.database, terms, self.client, self.clock)
         self.broker = servers.broker_type(servers.broker, self.process)
         self.targets = SimulatedTargets(
-            servers.watcher,
+            servers.watcher.effects,
             self.executor,
             random,
             longest=scenario.longest_run,
-            lease_left=self._lease_left,
+            look=self._look,
+            stood_still_after=lambda instant: self.process.continued_at > instant,
         )
         self.instance = self.process.run(self._make, scenario)
         if scenario.slow:
@@ -125,11 +126,10 @@ class Member:
         instance.watchdog = NoWatchdog()  # type: ignore[assignment]
         return instance
 
-    def _lease_left(self) -> float:
-        """Return the seconds left of the lease, by the calls that were acknowledged; an excuse is endless."""
-        if self.process.continued_at == self.servers.loop.time():
-            return self._lease  # stopped between the last look at the lease and here: nobody can notice
-        return self.store.terms.acknowledged_at + self._lease - self.clock.monotonic()  # type: ignore[attr-defined]
+    def _look(self) -> Look:
+        """Return what is left of the lease now, by the calls that were acknowledged."""
+        lease_until = self.store.terms.acknowledged_at + self._lease  # type: ignore[attr-defined]
+        return Look(at=self.servers.loop.time(), lease_left=lease_until - self.clock.monotonic())
 
     def start(self) -> None:
         self.servers.history.add(self.name, "starts", wrong_by=self.clock.wrong_by.total_seconds() or None)
@@ -147,7 +147,7 @@ class Member:
         """Take note of a fault. `lost`: others may take it for gone."""
         self.calm_since = self.servers.loop.time()
         if lost:
-            self.servers.watcher.disturbed.add(self.executor.id)
+            self.servers.watcher.account.disturbed.add(self.executor.id)
 
     # --- what happens to its process ---
 
@@ -187,8 +187,4 @@ class Member:
         self.servers.history.add(self.name, f"process.{how}")
         self.process.die()
         self.disturbed(lost=how != "exited")
-        for run_id in [
-            key for key, each in self.servers.watcher.active.items() if each.executor == self.executor
-        ]:
-            del self.servers.watcher.active[run_id]
         self.servers.network.after(0.001, self.servers.broker.drop, self.process, "the process is gone")

@@ -2,20 +2,32 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from watcher import Watcher
+from effects import Effects
 
 from cronexec.domain.run import Executor, Outcome, Output, RunState
 from cronexec.domain.transcript import Transcript
 from cronexec.ports import Execution, RunOutput
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """A look at the lease: when, and how many seconds were left."""
+
+    at: float
+    lease_left: float
+
+
 class _Nothing:
-    """What these runs print."""
+    """What these runs print. It is made with the attempt: `look` is the instance's last before it begins."""
 
     written = 0
+
+    def __init__(self, look: Look) -> None:
+        self.look = look
 
     def write(self, data: bytes | str) -> None:
         """Keep nothing."""
@@ -27,27 +39,32 @@ class _Nothing:
         return Transcript(pieces=(), written=since)
 
 
-NOTHING = _Nothing()
 ENDS = (RunState.SUCCEEDED, RunState.SUCCEEDED, RunState.SUCCEEDED, RunState.FAILED)
 
 
 class SimulatedTargets:
-    """Implements `ports.Targets`. `lease_left`: seconds, by the watcher's account. `absent`: handlers."""
+    """Implements `ports.Targets`.
+
+    `look`: at the lease, by the watcher's account. `stood_still_after`: whether the process has, after an
+    instant. `absent`: handlers.
+    """
 
     def __init__(
         self,
-        watcher: Watcher,
+        effects: Effects,
         executor: Executor,
         random: Random,
         *,
         longest: float,
-        lease_left: Callable[[], float],
+        look: Callable[[], Look],
+        stood_still_after: Callable[[float], bool],
     ) -> None:
-        self._watcher = watcher
+        self._effects = effects
         self._executor = executor
         self._random = random
         self._longest = longest
-        self._lease_left = lease_left
+        self._look = look
+        self._stood_still_after = stood_still_after
         self.absent: set[str] = set()
 
     def handlers(self) -> Sequence[str]:
@@ -57,15 +74,16 @@ class SimulatedTargets:
         return "handlers"
 
     def new_output(self) -> RunOutput:
-        return NOTHING
+        return _Nothing(self._look())
 
     def unavailable(self, target: Any) -> str | None:
         return "no such handler here" if target.name in self.absent else None
 
     async def execute(self, execution: Execution) -> Outcome:
-        self._watcher.begins(execution.run, self._executor, lease_left=self._lease_left())
-        try:
-            await asyncio.sleep(self._random.random() ** 2 * self._longest)
-        finally:
-            self._watcher.ends(execution.run)
+        assert isinstance(execution.output, _Nothing)
+        look = execution.output.look
+        stood_still = self._stood_still_after(look.at)
+        lease_left = (look if stood_still else self._look()).lease_left
+        self._effects.begins(execution.run, self._executor, lease_left=lease_left, stood_still=stood_still)
+        await asyncio.sleep(self._random.random() ** 2 * self._longest)
         return Outcome(state=self._random.choice(ENDS))

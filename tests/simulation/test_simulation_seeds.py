@@ -34,6 +34,8 @@ MUTATIONS = (
     "pause_end_ignored",
     "range_kept",
     "table_trusted",
+    "delays_ignored",
+    "exclusions_missed",
     "wall_clock",
 )
 

@@ -68,14 +68,13 @@ class World:
         self._disturber = Disturber(self, self._random)
 
     def _servers(self) -> Servers:
-        watcher = Watcher(self.history)
+        database = SimulatedDatabase(ServerClock(self.loop.time))
+        watcher = Watcher(self.history, database)
+        database.runs = WatchedRuns(watcher)
         network = Network(self.loop, self._random)
         network.slow = self.scenario.slow
         broker = BrokerServer(network, self.history, watcher)
         broker.queues[COMMANDS] = CommandQueue()
-        database = SimulatedDatabase(ServerClock(self.loop.time))
-        database.runs = WatchedRuns(watcher)
-        watcher.database = database
         watcher.orders = Orders(self.history, database, broker.queues)
         return Servers(
             loop=self.loop,
@@ -316,7 +315,7 @@ class World:
         left += [
             run_id
             for each in self.members
-            for run_id in self.servers.watcher.running_at(each.executor)
+            for run_id in self.servers.watcher.moves.running_at(each.executor)
             if each.lives and run_id not in each.instance.dispatcher.starting_or_running()
         ]
         oldest = self.servers.database.clock.now() - timedelta(seconds=30)
@@ -331,7 +330,7 @@ class World:
         verified = await verify_ledger(MemoryStore(self.servers.database).store, retention=YEAR)
         if not verified.total.ok:
             self.history.violate("I1", f"the ledger is not right: {verified.total.findings}")
-        begun = self.servers.watcher.begun
+        begun = self.servers.watcher.account.begun
         for run in self.servers.database.runs.values():
             if run.state is RunState.SUCCEEDED and (run.id, run.attempt) not in begun:
                 self.history.violate("I7", f"{run.id} succeeded, and never began")
