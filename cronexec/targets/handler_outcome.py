@@ -6,8 +6,8 @@ from typing import Any
 from cronexec.domain.redaction import redact_url
 from cronexec.domain.run import Outcome, RunState
 from cronexec.targets import identity
+from cronexec.targets.sentence import sentence
 
-MOST_ERROR = 2000  # characters
 MOST_RESULT = 16 * 1024
 MOST_TRACEBACK = 64 * 1024
 
@@ -25,10 +25,10 @@ def text_of_result(result: Any) -> str:
 
 def failure(error: BaseException) -> tuple[Outcome, str]:
     """Return the outcome of a handler that raised, and the traceback without the frame that called it."""
-    sentence = redact_url(f"{type(error).__name__}: {_message(error)}".rstrip(": "))
+    said = redact_url(f"{type(error).__name__}: {_message(error)}".rstrip(": "))
     tb = error.__traceback__
     lines = traceback.format_exception(type(error), error, tb.tb_next if tb else None)
-    outcome = Outcome(state=RunState.FAILED, error=sentence[:MOST_ERROR], exceptions=names_of(type(error)))
+    outcome = Outcome(state=RunState.FAILED, error=sentence(said), exceptions=names_of(type(error)))
     return outcome, redact_url("".join(lines)[-MOST_TRACEBACK:])
 
 

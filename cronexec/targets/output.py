@@ -23,7 +23,7 @@ from cronexec.domain.transcript import (
     Transcript,
     bounded_output,
 )
-from cronexec.targets.secrets import REDACTED, spellings
+from cronexec.targets.secrets import REDACTED, length_begun, spellings
 
 _NOTHING = Output()
 
@@ -104,6 +104,12 @@ class RedactingSink:
             return
         self._held = self._pass_on(self._held + chunk)
 
+    def cut(self) -> None:
+        """Take note that what follows is dropped: what is held back may be a secret's beginning."""
+        if self._held:
+            self._held = b""
+            self._sink.write(REDACTED)
+
     def close(self) -> None:
         held, self._held = self._held, b""
         if held:
@@ -111,7 +117,7 @@ class RedactingSink:
 
     def _pass_on(self, text: bytes) -> bytes:
         """Write what is certain, and return the rest: what may begin a secret, or a longer one."""
-        certain = len(text) - self._beginning_of_secret(text)
+        certain = len(text) - length_begun(text, self._spellings)
         parts, position = [], 0
         for found in self._pattern.finditer(text):
             if found.start() >= certain:
@@ -121,12 +127,3 @@ class RedactingSink:
         kept_from = max(position, certain)
         self._sink.write(b"".join([*parts, text[position:kept_from]]))
         return text[kept_from:]
-
-    def _beginning_of_secret(self, text: bytes) -> int:
-        """Return the length of the longest end of `text` that begins a secret."""
-        longest = max(len(spelling) for spelling in self._spellings) - 1
-        for length in range(min(longest, len(text)), 0, -1):
-            end = text[-length:]
-            if any(len(spelling) > length and spelling.startswith(end) for spelling in self._spellings):
-                return length
-        return 0

@@ -71,12 +71,14 @@ class OutputPipes:
         """Wait for the rest of the output, but not for a background process that never closes it."""
         await asyncio.wait({pipe.ended}, timeout=DRAIN_TIMEOUT)
 
-    def leave(self, pipe: OutputPipe) -> None:
-        """Keep nothing more of what comes."""
-        if not pipe.ended.done():
-            pipe.discard()
-            self._left_open.add(pipe)
-            pipe.ended.add_done_callback(lambda _: self._left_open.discard(pipe))
+    def leave(self, pipe: OutputPipe) -> bool:
+        """Keep nothing more of what comes. Returns whether anybody could still print."""
+        if pipe.ended.done():
+            return False
+        pipe.discard()
+        self._left_open.add(pipe)
+        pipe.ended.add_done_callback(lambda _: self._left_open.discard(pipe))
+        return True
 
     def close(self) -> None:
         for pipe in list(self._left_open):

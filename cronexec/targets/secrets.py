@@ -6,11 +6,12 @@ trailing newline is not part of the secret. What was resolved is known to the ru
 in whatever it prints; a secret is never stored.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, AnyStr
 from urllib.parse import quote
 
 from cronexec.errors import CronexecError
@@ -21,6 +22,7 @@ PREFIX = "CRONEXEC_SECRET_"
 _REFERENCE = re.compile(r"\$\{secret:([^}]*)\}")
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 _MOST_BYTES = 64 * 1024
+_GLANCE = 16  # characters that are compared before all of a long secret is
 
 
 class SecretError(CronexecError):
@@ -59,6 +61,8 @@ class Secrets:
         value = self._environ.get(PREFIX + name)
         if value is None:
             value = self._read(name)
+        elif not _is_utf8(value):
+            raise SecretError(f"the secret {name} is no UTF-8 text")
         if value is None:
             where = f"{PREFIX}{name} is not set" + (
                 f", and {self._directory} has no file {name}"
@@ -95,7 +99,9 @@ class Secrets:
             raise SecretError(f"the secret {name} cannot be read: {error.strerror}") from error
         if len(content) > _MOST_BYTES:
             raise SecretError(f"the secret {name} is larger than {_MOST_BYTES} bytes")
-        return content.decode(errors="replace").removesuffix("\n")
+        with contextlib.suppress(UnicodeDecodeError):  # which holds the secret
+            return content.decode().removesuffix("\n")
+        raise SecretError(f"the secret {name} is no UTF-8 text")
 
 
 def spellings(secrets: Iterable[str]) -> list[str]:
@@ -113,8 +119,27 @@ def spellings(secrets: Iterable[str]) -> list[str]:
     return sorted(found - {""}, key=len, reverse=True)
 
 
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """Return `text` without the secrets."""
-    for spelling in spellings(secrets):
+def redact(text: str, secrets: Iterable[str], *, is_cut: bool = False) -> str:
+    """Return `text` without the secrets. `is_cut`: what it ends with may have been a secret's beginning."""
+    found = spellings(secrets)
+    for spelling in found:
         text = text.replace(spelling, REDACTED)
-    return text
+    begun = length_begun(text, found) if is_cut else 0
+    return text[:-begun] + REDACTED if begun else text
+
+
+def length_begun(text: AnyStr, found: Iterable[AnyStr]) -> int:
+    """Return the length of the longest end of `text` that begins a spelling, and is not all of it."""
+    longest = 0
+    for spelling in found:
+        at = max(0, len(text) - len(spelling) + 1)
+        while (at := text.find(spelling[:1], at)) >= 0 and len(text) - at > longest:
+            if spelling.startswith(text[at : at + _GLANCE]) and spelling.startswith(text[at:]):
+                longest = len(text) - at
+            at += 1
+    return longest
+
+
+def _is_utf8(value: str) -> bool:
+    """Whether it is text; what was in the environment and is none comes with halves of surrogate pairs."""
+    return value.isascii() or value == value.encode(errors="replace").decode()

@@ -90,7 +90,9 @@ class ShellTarget:
                     process = self._start(command, env | progress.variables, execution, pipe)
                     return await self._wait(process, pipe, execution, rendering)
                 finally:
-                    self._pipes.leave(pipe)
+                    if self._pipes.leave(pipe):
+                        sink.cut()
+                    await progress.drain()
         except OSError as error:
             return rendering.failed(f"the command could not be started: {error}")
         finally:

@@ -8,12 +8,14 @@ braces in it.
 from collections.abc import Callable
 from typing import Any
 
+from cronexec.domain.progress_line import MESSAGE_AT_MOST
 from cronexec.domain.run import Outcome, RunState
 from cronexec.domain.template import render
 from cronexec.ports import Execution
 from cronexec.targets import identity
 from cronexec.targets.output import RedactingSink
 from cronexec.targets.secrets import Secrets, redact
+from cronexec.targets.sentence import sentence
 
 
 class Rendering:
@@ -48,8 +50,9 @@ class Rendering:
         return RedactingSink(self._execution.output, self.used)
 
     def report(self, done: float, total: float | None, message: str) -> None:
-        """Report progress, without secrets."""
-        self._execution.report(done, total, redact(message, self.used))
+        """Report progress, without secrets; of a message that is cut, also without the beginning of one."""
+        is_cut = len(message) >= MESSAGE_AT_MOST
+        self._execution.report(done, total, redact(message, self.used, is_cut=is_cut))
 
     def failed(
         self,
@@ -61,7 +64,7 @@ class Rendering:
     ) -> Outcome:
         return Outcome(
             state=RunState.FAILED,
-            error=redact(error, self.used),
+            error=sentence(redact(error, self.used)),
             reason=reason,
             status=status,
             exit_code=exit_code,

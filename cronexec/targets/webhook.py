@@ -10,6 +10,10 @@ a POST, clients send a GET without the body (301, 302, 303): the receiver would 
 than the job says. Elsewhere a redirect is a status like any other, by default not an expected one. What is
 answered beyond `MOST_BYTES` is not read.
 
+A connection is used again within `KEPT_FOR` only: servers close those that are idle for 2 (gunicorn), 5
+(uvicorn, Node) or more seconds, always whole ones, as are the distances of slots; a request that meets the
+end of its connection has failed, and may not be repeated by us.
+
 With `wait: callback`, the receiver may answer 202 and go on (`callbacks`): the run lasts, within its timeout,
 until it says how the work ended.
 """
@@ -17,7 +21,6 @@ until it says how the work ended.
 import json
 import os
 import ssl
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -32,12 +35,15 @@ from cronexec.ports import Clock, Execution
 from cronexec.targets import identity
 from cronexec.targets.callback_server import CallbackServer
 from cronexec.targets.callbacks import ACCEPTED, NOT_CONFIGURED, Callback, Callbacks
+from cronexec.targets.host_names import HostNames
+from cronexec.targets.output import RedactingSink
 from cronexec.targets.retry_after import retry_after
 from cronexec.targets.secrets import SecretError, Secrets
 from cronexec.targets.signature import SigningKeyError, read_key, sign
 from cronexec.targets.template import Rendering
 
 CONNECT_TIMEOUT = 10.0  # seconds
+KEPT_FOR = 1.5  # seconds that a connection is kept for the next request
 MOST_BYTES = 256 * 1024
 MOST_REDIRECTS = 5
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -83,6 +89,7 @@ class WebhookTarget:
         self._limit = limit
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
         self._session: aiohttp.ClientSession | None = None
+        self._names = HostNames()
 
     def unavailable(self, target: Any) -> str | None:
         return NOT_CONFIGURED if target.wait == "callback" and self._callbacks is None else None
@@ -104,6 +111,7 @@ class WebhookTarget:
         try:
             url, request = _request(execution, rendering)
             request["headers"] |= self._sign(execution, rendering, request["data"])
+            request["allow_redirects"] = execution.target.method in REDIRECTED and not rendering.used
         except (TemplateError, SecretError, SigningKeyError) as error:
             return rendering.failed(str(error))
         sink = rendering.sink()
@@ -112,7 +120,7 @@ class WebhookTarget:
             callback.sink = sink
         try:
             async with self._open_session().request(execution.target.method, url, **request) as response:
-                await _read(response, sink.write)
+                await _read(response, sink)
             if callback is not None and response.status == ACCEPTED:
                 return await callback.finished
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -134,11 +142,14 @@ class WebhookTarget:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+        await self._names.close()
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._limit),
+                connector=aiohttp.TCPConnector(
+                    limit=self._limit, keepalive_timeout=KEPT_FOR, resolver=self._names
+                ),
                 cookie_jar=DummyCookieJar(),  # runs have nothing to do with each other
                 timeout=self._timeout,
                 max_line_size=16 * 1024,
@@ -156,11 +167,9 @@ def _request(execution: Execution, rendering: Rendering) -> tuple[str, dict[str,
     data, content_type = _body(target, rendering)
     if content_type and not any(name.lower() == "content-type" for name in headers):
         headers["Content-Type"] = content_type
-    follow = target.method in REDIRECTED and not rendering.used
     return url, {
         "data": data,
         "headers": headers | identity.headers(execution.run),
-        "allow_redirects": follow,
         "max_redirects": MOST_REDIRECTS,
     }
 
@@ -182,12 +191,13 @@ def _in_url(text: str) -> str:
     return quote(text, safe=":")
 
 
-async def _read(response: aiohttp.ClientResponse, write: Callable[[bytes], None]) -> None:
+async def _read(response: aiohttp.ClientResponse, sink: RedactingSink) -> None:
     left = MOST_BYTES
     async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-        write(chunk[:left])
+        sink.write(chunk[:left])
         left -= len(chunk)
         if left <= 0:
+            sink.cut()
             response.close()  # not back into the pool: there may be no end to it
             return
 

@@ -1,4 +1,4 @@
-"""Made-up time for the tests that ask for it, a namespace in memory, and a target that calls handlers."""
+"""Made-up time for the tests that ask for it, a namespace in memory, handlers and a receiver of webhooks."""
 
 import asyncio
 import random
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import pytest
 from bench import Bench
 from virtual_time import VirtualTimeLoop
+from webhook_receiver import Receiver
 
 from cronexec.targets.handler import Handlers, HandlerTarget
 
@@ -35,6 +36,15 @@ async def target(handlers: Handlers) -> AsyncIterator[HandlerTarget]:
     target = HandlerTarget(handlers, threads=2)
     yield target
     await target.close()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """What takes webhooks."""
+    receiver = Receiver()
+    await receiver.start()
+    yield receiver
+    await receiver.stop()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import stat
 import sys
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loop_turns import longest_hold
 from patience import PATIENCE
 from target_runs import Reports, execution_of, printed, wait_until
 
@@ -115,3 +117,45 @@ async def test_without_a_place_for_pipes_commands_run_all_the_same(
     execution = command('echo "${CRONEXEC_PROGRESS-none}"')
     assert (await shell.execute(execution)).state is RunState.SUCCEEDED
     assert printed(execution) == "none\n"
+
+
+async def test_a_flood_of_progress_does_not_hold_the_loop(shell: ShellTarget) -> None:
+    execution = command('yes 1 | head -n 100000 > "$CRONEXEC_PROGRESS"')
+    running = asyncio.create_task(shell.execute(execution))
+    longest = await longest_hold(running)
+    assert running.result().state is RunState.SUCCEEDED
+    assert len(reported(execution)) == 100_000
+    assert longest < 0.03, "the loop was held"
+
+
+async def test_where_somebody_has_cleaned_up_the_next_run_has_a_pipe_again(shell: ShellTarget) -> None:
+    first, second = command('echo "$CRONEXEC_PROGRESS"'), command('echo 1 2 > "$CRONEXEC_PROGRESS"')
+    await shell.execute(first)
+    shutil.rmtree(Path(printed(first).strip()).parent)
+    assert (await shell.execute(second)).state is RunState.SUCCEEDED
+    assert reported(second) == [(1, 2, "")]
+
+
+async def test_where_there_was_no_place_for_a_moment_the_next_run_has_a_pipe(
+    shell: ShellTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("too many open files")
+
+    first, second = command('echo "${CRONEXEC_PROGRESS-none}"'), command('echo 1 2 > "$CRONEXEC_PROGRESS"')
+    with monkeypatch.context() as patched:
+        patched.setattr(shell_progress.os, "mkfifo", refuse)
+        await shell.execute(first)
+    await shell.execute(second)
+    assert printed(first) == "none\n"
+    assert reported(second) == [(1, 2, "")]
+
+
+@pytest.mark.parametrize("before", [995, 997, 1000])
+async def test_no_beginning_of_a_secret_shows_in_a_message_that_is_cut(
+    shell: ShellTarget, before: int
+) -> None:
+    execution = command(f'echo "1 2 {"x" * before}${{secret:TOKEN}}" > "$CRONEXEC_PROGRESS"')
+    await shell.execute(execution)
+    ((_, _, message),) = reported(execution)
+    assert message == "x" * before + ("***" if before < 1000 else "")

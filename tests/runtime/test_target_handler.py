@@ -1,5 +1,6 @@
 """What handlers are given, and what becomes of what they return or raise."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -149,3 +150,14 @@ async def test_a_missing_handler_comes_with_the_nearest_name(
     assert target.unavailable(Document(name="close_leage")) == sentence
     assert target.unavailable(Document(name="close_league")) is None
     assert (await target.execute(run_of("close_leage"))).error == sentence
+
+
+async def test_an_error_whose_words_are_no_text_can_be_stored(
+    target: HandlerTarget, handlers: Handlers
+) -> None:
+    def handler(_run: Run) -> None:
+        raise ValueError(os.fsdecode(b"caf\xe9"))
+
+    outcome, output = await outcome_of(target, handlers, handler)
+    assert outcome.error == "ValueError: caf?"
+    assert "caf?" in output

@@ -1,3 +1,6 @@
+import os
+import time
+import traceback
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 
 from cronexec.domain.template import TemplateError, check_template, render
 from cronexec.targets.output import BoundedOutput, RedactingSink
-from cronexec.targets.secrets import SecretError, Secrets
+from cronexec.targets.secrets import SecretError, Secrets, length_begun, redact
 
 VALUES = {"slot": "2026-11-20T03:00:00Z", "attempt": 2, "params": {"league": 7, "teams": ["a", {"b": None}]}}
 
@@ -79,6 +82,44 @@ def test_what_could_have_become_a_secret_is_shown_at_the_end() -> None:
     assert sink.output().text == "hunter "
     redacting.close()
     assert sink.output().text == "hunter ***0"
+
+
+def test_of_what_is_cut_off_no_beginning_of_a_secret_is_shown() -> None:
+    sink = BoundedOutput()
+    redacting = RedactingSink(sink, {"hunter2", "hunter2000"})
+    redacting.write("hunter hunter20")
+    redacting.cut()
+    redacting.close()
+    assert sink.output().text == "hunter ***"
+
+
+@given(st.text("ab", max_size=12), st.lists(st.text("ab", min_size=1, max_size=6), max_size=3))
+def test_the_beginning_of_a_secret_is_the_longest_end_that_begins_one(text: str, secrets: list[str]) -> None:
+    ends = [text[at:] for at in range(len(text) + 1)]
+    expected = max(
+        len(end) for end in ends if not end or any(each != end and each.startswith(end) for each in secrets)
+    )
+    assert length_begun(text, secrets) == expected
+
+
+@given(st.text("ab", max_size=12), st.text("ab", min_size=1, max_size=6), st.integers(0, 20))
+def test_a_text_that_is_cut_shows_nothing_of_a_secret_that_all_of_it_has(
+    before: str, secret: str, length: int
+) -> None:
+    text = f"-{before}-{secret}"
+    cut = redact(text[:length], {secret}, is_cut=length < len(text))
+    assert redact(text, {secret}).startswith(cut.removesuffix("***"))
+
+
+def test_a_long_secret_costs_little_to_look_for() -> None:
+    secret = "".join(chr(33 + (7 * number * number + number // 90) % 90) for number in range(60_000))
+    redacting = RedactingSink(BoundedOutput(), {secret})
+    chunk = ("some lines that have nothing to do with it\n" * 2000).encode()[: 64 * 1024]
+    before = time.thread_time()
+    for _ in range(10):
+        redacting.write(chunk)
+    each = (time.thread_time() - before) / 10
+    assert each < 0.02, "seconds for 64 KiB; about 0.001 on an idle machine"
 
 
 @given(st.lists(st.integers(1, 3000), max_size=30))
@@ -170,6 +211,16 @@ def test_a_secrets_name_is_no_path(name: str, tmp_path: Path) -> None:
     (tmp_path / "FILE").write_text("x")
     with pytest.raises(SecretError, match="letters, digits and underscores only"):
         Secrets({}, tmp_path / "sub").resolve(f"${{secret:{name}}}")
+
+
+@pytest.mark.parametrize("where", ["file", "variable"])
+def test_a_secret_that_is_no_text_is_said_to_be_none_and_not_shown(where: str, tmp_path: Path) -> None:
+    (tmp_path / "KEY").write_bytes(b"caf\xe9")
+    environ = {"CRONEXEC_SECRET_KEY": os.fsdecode(b"caf\xe9")} if where == "variable" else {}
+    with pytest.raises(SecretError) as raised:
+        Secrets(environ, tmp_path).resolve("${secret:KEY}")
+    assert str(raised.value) == "the secret KEY is no UTF-8 text"
+    assert "caf" not in "".join(traceback.format_exception(raised.value))
 
 
 def test_a_missing_secret_is_named_with_where_it_was_looked_for(tmp_path: Path) -> None:
