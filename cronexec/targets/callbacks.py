@@ -143,7 +143,7 @@ class Callbacks:
             report = CallbackReport.read(body)
         except InvalidDocumentError as error:
             return 400, {"error": "; ".join(str(each) for each in error.problems)}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return 400, {"error": f"the body is no JSON: {error}"}
         if callback.finished.done():
             return 409, _OVER

@@ -30,8 +30,19 @@ class HandlerThreads:
         if not self._idle.acquire(blocking=False) and len(self._threads) < self._limit:
             name = f"cronexec-handler-{len(self._threads) + 1}"
             thread = threading.Thread(target=self._serve, name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system has no more for us
+                self._do_without(call, error)
+            else:
+                self._threads.append(thread)
+
+    def _do_without(self, call: Call, error: RuntimeError) -> None:
+        """Leave the call to those there are, when they have time, or fail it."""
+        if not self._threads:
+            self._calls.get()
+            call.raised(error)
+            call.finish()
 
     def close(self) -> None:
         """Let idle threads end; the others do when their handlers return."""

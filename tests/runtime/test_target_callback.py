@@ -181,6 +181,7 @@ async def test_a_token_is_for_its_own_attempt_and_what_else_it_could_be_is_not_t
     [
         (b"{", "the body is no JSON"),
         (b"\xff", "the body is no JSON"),
+        (b"[" * 60_000, "the body is no JSON"),
         ({}, "expected progress, log or finish; got none of them"),
         ({"lgo": "x"}, "log"),
         ({"finish": {"state": "done"}}, "finish.state"),

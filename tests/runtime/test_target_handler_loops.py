@@ -6,6 +6,7 @@ import threading
 import time
 from typing import Any
 
+import pytest
 from handler_runs import outcome_of, run_of
 from patience import PATIENCE
 from target_runs import wait_until
@@ -105,3 +106,33 @@ async def test_many_empty_handlers_cost_little(target: HandlerTarget, handlers: 
     each = (time.process_time() - before) / len(executions)
     assert {outcome.state for outcome in outcomes} == {RunState.SUCCEEDED}
     assert each < 400e-6, "seconds of CPU for each run; about 60e-6 on an idle machine"
+
+
+async def test_where_no_thread_can_be_started_the_run_says_so_or_waits_for_another(
+    target: HandlerTarget, handlers: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    ran, begun, release = [], threading.Event(), threading.Event()
+
+    def block(_run: Run) -> None:
+        begun.set()
+        release.wait(PATIENCE)
+
+    handlers.register("h", lambda run: ran.append(run.id))
+    handlers.register("block", block)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        outcome = await target.execute(run_of("h"))
+    assert outcome.error == "RuntimeError: can't start new thread"
+    blocked = asyncio.create_task(target.execute(run_of("block")))
+    await asyncio.to_thread(begun.wait, PATIENCE)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        waiting = asyncio.create_task(target.execute(run_of("h")))
+        await asyncio.sleep(0)
+    assert (ran, waiting.done()) == ([], False)
+    release.set()
+    assert (await waiting).state is (await blocked).state is RunState.SUCCEEDED
+    assert len(ran) == 1
