@@ -77,13 +77,17 @@ class Dispatcher:
     def offer(self, ready: Iterable[Ready], guard: TermGuard) -> None:
         """Take runs of the term that `guard` watches; they start as soon as there are places.
 
-        Of a term that is over nothing is taken: the next one would find its own runs here twice.
+        Of a term that is over nothing is taken: the next one would find its own runs here twice. Nor is what
+        has begun to start in this one: several look after a run that comes back, and may not have seen it.
         """
         if not guard.holds():
             return
         self._guard = guard
-        self._pools.add(ready)
+        self._pools.add(item for item in ready if not self._is_under_way(item.run.id, guard))
         self._wake.set()
+
+    def _is_under_way(self, run_id: str, guard: TermGuard) -> bool:
+        return run_id in self._running.attempts or self._starting.get(run_id) is guard
 
     def reserve(self, claimed: Iterable[Ready], guard: TermGuard) -> Reserved | None:
         """Keep places for live runs that are about to be claimed, as far as there are any.

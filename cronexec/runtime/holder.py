@@ -231,7 +231,10 @@ class Holder:
         running = [run for run in unsettled if run.state is not RunState.QUEUED]  # or undecided
         for run in running:
             self._occupancy.occupy(run)
-        reaper.watch(run for run in running if run.id not in self._dispatcher.running)
+        ends_here = (
+            self._dispatcher.running.keys() | self._recorder.unrecorded()
+        )  # whose end `_listen` is told
+        reaper.watch(run for run in running if run.id not in ends_here)
         queued = await self._adoption.queued(unsettled, term.epoch)
         # Those that wait for their next attempt, or were given back, have had their places already.
         queued.sort(key=lambda run: run.attempt == 1)

@@ -1,10 +1,10 @@
 """Runs that may start, and the places for them.
 
 Places are limited for each pool (threads, coroutines, processes, connections); runs beyond them wait, live
-slots before catch-ups.
+slots before catch-ups. A run waits once, however often it is added: whoever looks after it may not be alone.
 """
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -45,8 +45,8 @@ class Pool:
 
     places: int
     taken: int = 0
-    live: deque[Ready] = field(default_factory=deque)
-    catch_up: deque[Ready] = field(default_factory=deque)
+    live: OrderedDict[str, Ready] = field(default_factory=OrderedDict)
+    catch_up: OrderedDict[str, Ready] = field(default_factory=OrderedDict)
 
     def waiting(self, catch_ups: int) -> int:
         """How many runs wait for a place or their start, when so many catch-ups may start."""
@@ -57,7 +57,7 @@ class Pool:
         return min(self.places - self.taken, self.waiting(catch_ups))
 
     def add(self, item: Ready) -> None:
-        (self.catch_up if item.run.catch_up else self.live).append(item)
+        (self.catch_up if item.run.catch_up else self.live)[item.run.id] = item
 
     def reserve(self) -> bool:
         """Occupy a place for a live run, if there is one and nobody waits for it. Returns whether."""
@@ -67,14 +67,8 @@ class Pool:
 
     def withdraw(self, run_ids: AbstractSet[str]) -> set[str]:
         """Drop runs that wait. Returns the ids of those that did."""
-        dropped: set[str] = set()
-        for line in (self.live, self.catch_up):
-            if found := {item.run.id for item in line if item.run.id in run_ids}:
-                dropped |= found
-                kept = [item for item in line if item.run.id not in found]
-                line.clear()
-                line.extend(kept)
-        return dropped
+        lines = (self.live, self.catch_up)
+        return {run_id for run_id in run_ids for line in lines if line.pop(run_id, None) is not None}
 
     def clear(self) -> int:
         """Drop all runs that wait. Returns how many they were."""
@@ -89,8 +83,8 @@ class Pool:
         live = min(count, len(self.live))
         self.taken += count
         return [
-            *(self.live.popleft() for _ in range(live)),
-            *(self.catch_up.popleft() for _ in range(count - live)),
+            *(self.live.popitem(last=False)[1] for _ in range(live)),
+            *(self.catch_up.popitem(last=False)[1] for _ in range(count - live)),
         ]
 
 

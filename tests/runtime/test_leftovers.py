@@ -16,6 +16,7 @@ pytestmark = pytest.mark.virtual_time
 
 ELSEWHERE = Executor(id="i-elsewhere", name="elsewhere", datacenter="west")
 TEN = slot_id("backup", 10)
+JOB_TEN = slot_id("job", 10)
 
 
 async def test_a_run_that_is_released_while_its_term_ends_begins_once(
@@ -187,3 +188,49 @@ async def test_an_outcome_that_the_database_refuses_for_a_while_is_recorded_in_t
     assert len(anna.said("run.outcome_unwritable")) == 3
     assert run.outcome is not None
     await bench.reaches(slot_id("backup", 20), RunState.SUCCEEDED)
+
+
+async def test_an_attempt_that_is_recorded_after_a_term_began_here_is_followed_by_one_other(
+    bench: Bench,
+) -> None:
+    anna = await bench.holder(max_running_handlers=2)
+    anna.targets.held |= {"job", "long", "other"}
+    retry = {"max_attempts": 2, "initial_delay": "0s"}
+    await bench.put(
+        document("job", {"at": "2026-11-20T12:00:10Z"}, retry=retry),
+        *(document(name, {"every": "1h"}) for name in ("long", "other")),
+    )
+    await anna.targets.began(JOB_TEN)
+    held = anna.faults.hold("runs.finish")
+    anna.targets.end(JOB_TEN, Outcome(state=RunState.FAILED))
+    await held.arrived()
+    anna.end_term()
+    while anna.term != 2:
+        await pass_time(0.1)
+    for name in ("long", "other"):
+        assert (await bench.request("job.trigger", name=name, key="k"))["ok"]
+        await anna.targets.began(f"{name}#k")
+    held.release()
+    await pass_time(5)
+    for name in ("long", "other"):
+        anna.targets.end(f"{name}#k")
+    await pass_time(2)
+    assert [line.attempt for line in bench.evidence if line.run == JOB_TEN] == [1, 2]
+    anna.targets.end(JOB_TEN)
+    await bench.reaches(JOB_TEN, RunState.SUCCEEDED)
+    await bench.verified()
+
+
+async def test_a_run_that_is_retried_by_hand_while_it_waits_for_a_person_begins_once(bench: Bench) -> None:
+    await bench.seed(document("job", {"every": "1h"}, abandoned="ask"), document("long"), document("other"))
+    run = bench.seed_run("job", -10, state=RunState.ABANDONED, undecided=True, executor=ELSEWHERE)
+    anna = await bench.holder(max_running_handlers=2)
+    anna.targets.held |= {"long", "other"}
+    for name in ("long", "other"):
+        await anna.targets.began(slot_id(name, 10))
+    assert (await bench.request("run.retry", run=run.id))["ok"]
+    await pass_time(3)
+    for name in ("long", "other"):
+        anna.targets.end(slot_id(name, 10))
+    await bench.reaches(run.id, RunState.SUCCEEDED)
+    assert bench.begun("job") == [run.id]
