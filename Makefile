@@ -30,7 +30,7 @@ endif
 # Short: what depends on the version of the broker, on all of them at the same time; while these wait, most of their time, the rest
 # on one that `make test` has not, and the stores on three members. FULL=1: everything on everything.
 VERSIONS = 3.10 4.0 4.3
-BROKER_TESTS = tests/contracts/test_broker_contract.py tests/contracts/test_broker_rabbitmq.py
+BROKER_TESTS = $(patsubst %,tests/contracts/test_broker_%.py,baton commands replies declared alarms connections opening odd_messages)
 STORE_TESTS = tests/brokers/test_replica_set.py $(wildcard tests/contracts/test_store_*.py)
 
 test-brokers: setup brokers ## the broker's tests on RabbitMQ 3.10, 4.0 and 4.3, the stores' on three members; FULL=1 for all
@@ -48,7 +48,7 @@ test-brokers: setup brokers ## the broker's tests on RabbitMQ 3.10, 4.0 and 4.3,
 
 # Short: every fault on one version, with short outages. FULL=1: as long as they last in earnest; BROKER=4.3: on that version.
 test-faults: setup $(if $(BROKER),brokers) ## every fault that a cluster may meet, on real servers: BROKER=4.3, FULL=1 for long ones
-	pytest -n 2 --dist loadfile tests/faults $(if $(BROKER),--broker $(BROKER)) $(ARGS)
+	pytest -n 3 --dist loadfile tests/faults $(if $(BROKER),--broker $(BROKER)) $(ARGS)
 
 brokers: venv ## the RabbitMQ versions that test-brokers needs and the machine has not: as root, with debootstrap
 	@deploy/setup/brokers.sh

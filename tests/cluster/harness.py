@@ -3,6 +3,7 @@
 What the cluster tests are written with.
 """
 
+import os
 import signal
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,12 @@ import members
 from members import Member
 
 MEMBER = Path(__file__).with_name("member.py")
+FULL = os.environ.get("FULL") == "1"
+IMPATIENT = {  # whoever is killed is known to be lost soon: what waits for that need not wait for long
+    "CRONEXEC_LEASE": "5s",
+    "CRONEXEC_BATON_LOST_AFTER": "8s",
+    "CRONEXEC_INSTANCE_LOST_AFTER": "10s",
+}
 Line = tuple[str, str, int]
 
 

@@ -3,14 +3,13 @@
 import asyncio
 from datetime import datetime, timedelta
 
-from harness import Cluster
+from harness import IMPATIENT, Cluster
 from members import wait_for
 
 from cronexec.domain.run import Run, RunState, slot_text
 from cronexec.verify import verify_ledger
 
 SECOND = timedelta(seconds=1)
-LOST_AFTER = {"CRONEXEC_INSTANCE_LOST_AFTER": "16s"}
 
 
 def secondly(name: str, end: datetime) -> dict[str, object]:
@@ -50,17 +49,17 @@ def skipped(entries: list[Run], reason: str) -> set[datetime]:
 
 async def test_controls_go_on_and_end_while_the_holder_is_killed_in_the_middle(cluster: Cluster) -> None:
     for name in ("a", "b"):
-        cluster.start(name, **LOST_AFTER)
+        cluster.start(name, **IMPATIENT)
     await cluster.holder()
     begun = cluster.connection.clock.now().replace(microsecond=0)
-    end = begun + timedelta(seconds=22)
+    end = begun + timedelta(seconds=18)
     await cluster.put([secondly(name, end) for name in ("paused", "resumed", "blacked-out", "skipping")])
     jobs = cluster.client.jobs
-    until, opens, closes = (begun + seconds * SECOND for seconds in (16, 9, 16))
+    until, opens, closes = (begun + seconds * SECOND for seconds in (13, 8, 13))
     await jobs.pause("paused", until=until, reason="holidays", owner="zoe")
     await jobs.pause("resumed", until=begun + timedelta(days=2))
     await jobs.black_out("blacked-out", start=opens, end=closes, reason="move")
-    to_skip = {datetime.fromisoformat(slot) for slot in (await jobs.skip_next("skipping", 12))["skipped"]}
+    to_skip = {datetime.fromisoformat(slot) for slot in (await jobs.skip_next("skipping", 10))["skipped"]}
 
     async def is_in_the_middle() -> bool:
         return cluster.connection.clock.now() > opens + 2.5 * SECOND
@@ -107,13 +106,13 @@ def evidence(cluster: Cluster, job: str) -> set[datetime]:
 
 async def test_what_is_said_while_nobody_holds_counts_from_when_it_is_applied(cluster: Cluster) -> None:
     """And what came due before is run all the same: the next holder decides slots before commands."""
-    cluster.start("a", **LOST_AFTER)
+    cluster.start("a", **IMPATIENT)
     await cluster.holder()
     end = cluster.connection.clock.now().replace(microsecond=0) + timedelta(seconds=60)
     await cluster.put([secondly("late", end)])
     await cluster.kill_holder()
     asked = asyncio.create_task(cluster.client.jobs.pause("late", until=end, reason="nobody is there"))
-    cluster.start("b", **LOST_AFTER)
+    cluster.start("b", **IMPATIENT)
     answer = await asked
     assert answer["paused_until"] == slot_text(end)
     await cluster.settled(timeout=90)

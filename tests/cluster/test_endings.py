@@ -9,18 +9,14 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from harness import Cluster
+from harness import IMPATIENT, Cluster
 from members import wait_for
 
 from cronexec.domain.run import Run, RunState
 
 PROGRAM = Path(__file__).with_name("ending_member.py")
 YEARLY = {"cron": "0 0 1 1 *"}
-QUICKLY = {
-    "CRONEXEC_LEASE": "5s",
-    "CRONEXEC_BATON_LOST_AFTER": "8s",
-    "CRONEXEC_INSTANCE_LOST_AFTER": "10s",
-}
+QUICKLY = IMPATIENT | {"CRONEXEC_SHUTDOWN_GRACE": "1s"}  # nothing ends by itself
 DAEMON = """
 import os, signal, sys, time
 if os.fork(): os._exit(0)

@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 
 import pytest
 from aiohttp import web
-from harness import Cluster
+from harness import FULL, Cluster
 
 from cronexec.domain.run import Run, RunState
 from cronexec.verify import Verified, verify_ledger
 
-SECONDS = 60
+SECONDS = 60 if FULL else 30
 HANDLERS, THREADED, WEBHOOKS, SHELLS = 200, 30, 100, 20
 QUICK = {"overlap": "allow", "misfire": {"grace": "5m"}}  # every slot is wanted, however late
 

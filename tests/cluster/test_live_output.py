@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import unused_port
-from harness import Cluster
+from harness import IMPATIENT, Cluster
 from members import wait_for
 
 from cronexec.domain.run import Run, RunState
@@ -107,14 +107,14 @@ async def test_a_run_is_watched_on_while_the_baton_goes_from_hand_to_hand_and_ho
 
 
 async def test_what_a_killed_instance_had_written_is_still_there(cluster: Cluster) -> None:
-    cluster.start("a", CRONEXEC_INSTANCE_LOST_AFTER="16s")
+    cluster.start("a", **IMPATIENT)
     await cluster.holder()
     await cluster.put([shell("lost", 'echo "half a backup"; sleep 600')])
     run_id = (await cluster.client.jobs.trigger("lost", key="k"))["run"]
     async with watching(cluster, run_id) as watched:
         await watched.shows("half a backup\n")
         cluster.kill("a")
-        cluster.start("b", CRONEXEC_INSTANCE_LOST_AFTER="16s")
+        cluster.start("b", **IMPATIENT)
         await asyncio.wait_for(watched.task, 90)
         assert watched.sights[-1].run.state is RunState.ABANDONED
     assert watched.text == "half a backup\n"

@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from datetime import timedelta
 
-from harness import Cluster
+from harness import IMPATIENT, Cluster
 from members import wait_for
 
 from cronexec.domain.run import Run, RunState
@@ -13,15 +13,14 @@ from cronexec.verify import verify_ledger
 
 KILLS = 3
 JOBS = 20
-LOST_AFTER = {"CRONEXEC_INSTANCE_LOST_AFTER": "16s"}
 RETRY = {"max_attempts": 4, "initial_delay": "1s", "max_delay": "4s", "when": {"exceptions": ["OSError"]}}
 
 
 async def test_retries_go_on_while_holders_are_killed(cluster: Cluster) -> None:
     for name in ("a", "b"):
-        cluster.start(name, **LOST_AFTER)
+        cluster.start(name, **IMPATIENT)
     await cluster.holder()
-    end = cluster.connection.clock.now().replace(microsecond=0) + timedelta(seconds=18)
+    end = cluster.connection.clock.now().replace(microsecond=0) + timedelta(seconds=14)
     await cluster.put(
         [
             {
@@ -37,8 +36,8 @@ async def test_retries_go_on_while_holders_are_killed(cluster: Cluster) -> None:
         ]
     )
     for number in range(KILLS):
-        await asyncio.sleep(4)
-        cluster.start(f"c{number}", **LOST_AFTER)
+        await asyncio.sleep(3)
+        cluster.start(f"c{number}", **IMPATIENT)
         killed = await cluster.kill_holder()
         await cluster.holder(other_than=killed)
     await cluster.settled(end, timeout=90)
@@ -49,7 +48,7 @@ async def test_retries_go_on_while_holders_are_killed(cluster: Cluster) -> None:
     for job, slot, attempt in cluster.lines():
         begun[job, slot].add(attempt)
     runs = [run async for run in cluster.connection.store.runs.scheduled()]
-    assert len(runs) > JOBS * 6
+    assert len(runs) > JOBS * 5
     for run in runs:
         judge(run, begun[run.job, f"{run.slot:%Y-%m-%dT%H:%M:%SZ}"])
 
@@ -67,7 +66,7 @@ def judge(run: Run, begun: set[int]) -> None:
 
 
 async def test_a_run_of_a_killed_instance_is_repeated_where_its_job_says_so(cluster: Cluster) -> None:
-    cluster.start("a", **LOST_AFTER)
+    cluster.start("a", **IMPATIENT)
     await cluster.holder()
     job = {
         "name": "long",
@@ -84,7 +83,7 @@ async def test_a_run_of_a_killed_instance_is_repeated_where_its_job_says_so(clus
         return found[0] if found else None
 
     await wait_for(runs, "the run to start")
-    cluster.start("b", **LOST_AFTER)
+    cluster.start("b", **IMPATIENT)
     assert await cluster.kill_holder() == "a"
 
     async def has_succeeded() -> Run | None:

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from harness import Cluster
+from harness import IMPATIENT, Cluster
 from members import wait_for
 
 from cronexec.domain.run import Cause, Run, RunState, backfill_run_id, slot_run_id, slot_text
@@ -10,7 +10,6 @@ from cronexec.ports import RunFilter
 from cronexec.verify import verify_ledger
 
 SLOTS = 24
-LOST_AFTER = {"CRONEXEC_INSTANCE_LOST_AFTER": "16s"}
 
 
 async def backfills(cluster: Cluster, *states: RunState) -> list[Run]:
@@ -21,7 +20,7 @@ async def test_a_backfill_goes_on_after_a_kill_and_runs_no_slot_twice(
     cluster: Cluster,
 ) -> None:
     for name in ("a", "b"):
-        cluster.start(name, **LOST_AFTER)
+        cluster.start(name, **IMPATIENT)
     await cluster.holder()
     target = {"type": "handler", "name": "slow"}
     job = {"name": "past", "schedule": {"every": "1h"}, "target": target, "params": {"seconds": 0.1}}
@@ -53,7 +52,7 @@ async def test_a_backfill_goes_on_after_a_kill_and_runs_no_slot_twice(
 
 async def test_a_one_shot_is_deleted_by_the_next_holder_and_never_runs_again(cluster: Cluster) -> None:
     for name in ("a", "b"):
-        cluster.start(name, **LOST_AFTER)
+        cluster.start(name, **IMPATIENT)
     await cluster.holder()
     slot = cluster.connection.clock.now().replace(microsecond=0) + timedelta(seconds=2)
     target = {"type": "handler", "name": "quick"}

@@ -34,6 +34,12 @@ IN_RENEWAL = "in_renewal"
 COMMAND_ARRIVES = "command_arrives"
 COMMANDS_COMMITTED = "commands_committed"
 DECIDES = "decides"
+SAID = {
+    BEFORE_CLAIM: "between deciding and claiming",
+    IN_TRANSACTION: "inside the claim transaction",
+    BEFORE_START: "between claiming and starting",
+    IN_RENEWAL: "in the middle of a renewal",
+}
 
 FREEZE, KILL, WAIT, LOSE_ANSWER, NOTHING = "freeze", "kill", "wait", "lose_answer", "nothing"
 IDLE_INTERVAL = 0.5  # seconds

@@ -8,7 +8,7 @@ from trial import Trial, seconds
 
 from cronexec.doctor import Level
 
-AWAY = 120.0 if FULL else 8.0  # longer than `baton_lost_after`
+AWAY = 120.0 if FULL else 6.5  # longer than `baton_lost_after`
 BACK_WITHIN = 30.0  # what a busy machine may take; the table has what it took
 
 

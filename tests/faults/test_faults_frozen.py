@@ -1,33 +1,14 @@
-"""A holder that stands still, or dies, in the middle of what it does."""
+"""A holder that stands still in the middle of what it does."""
 
 import asyncio
 
 import pytest
-from fault_points import (
-    BEFORE_CLAIM,
-    BEFORE_START,
-    DECIDES,
-    FREEZE,
-    IN_RENEWAL,
-    IN_TRANSACTION,
-    KILL,
-    NOTHING,
-)
+from fault_points import BEFORE_CLAIM, BEFORE_START, FREEZE, IN_RENEWAL, IN_TRANSACTION, SAID
 from members import Member
 from stage import FULL, Stage
 from trial import Trial, seconds
 
-from cronexec.doctor import Level
-
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(600)]
-
-SAID = {
-    BEFORE_CLAIM: "between deciding and claiming",
-    IN_TRANSACTION: "inside the claim transaction",
-    BEFORE_START: "between claiming and starting",
-    IN_RENEWAL: "in the middle of a renewal",
-}
-LONG_ENOUGH = 5.0
 
 
 @pytest.mark.parametrize("point", [BEFORE_CLAIM, IN_TRANSACTION, BEFORE_START, IN_RENEWAL])
@@ -65,35 +46,6 @@ async def test_a_holder_that_froze_at_any_moment_goes_on_only_if_it_still_holds(
         if replaced:
             after = trial.acted_as_former_holder(member, woken_at, due_after=trial.began_at)
             assert after == [], "slots that came due while it was frozen belong to another term"
-
-
-@pytest.mark.parametrize("point", [BEFORE_CLAIM, IN_TRANSACTION, BEFORE_START, IN_RENEWAL])
-async def test_a_holder_that_is_killed_in_the_middle_is_followed_at_once(stage: Stage, point: str) -> None:
-    """Inside the claim transaction too: nobody waits for the locks of the dead session."""
-    async with stage.trial(f"kill -9 {SAID[point]}", "frozen") as trial:
-        member = await stage.holding()
-        await trial.reaches(member, point, KILL)
-        stage.bury(member)
-        first = await trial.next_term()
-        assert first.at - trial.began_at < LONG_ENOUGH, "the next epoch waited"
-        await trial.sees("term.began")
-        if point == IN_TRANSACTION:
-            lost_after = stage.settings.instance_lost_after.total_seconds()
-            await trial.doctor_says("instances.lost", f"{member.name} is lost", timeout=lost_after + 30)
-
-
-async def test_a_holder_that_lives_and_decides_nothing_is_deposed(stage: Stage) -> None:
-    async with stage.trial("holder says that it lives, and decides nothing", "frozen") as trial:
-        member = await stage.holding()
-        await trial.reaches(member, DECIDES, NOTHING)
-        await trial.doctor_says("holder", "behind", level=Level.FAIL, timeout=60)
-        patience = 3 * stage.settings.instance_lost_after.total_seconds()
-        silent = await trial.sees("baton.silent", timeout=patience, epoch=trial.epoch, deposed=True)
-        trial.healed(silent.at)
-        assert silent.by != member.name
-        await trial.sees("term.ended", by=member, epoch=trial.epoch)
-        await trial.next_term()
-        await trial.runs_again()
 
 
 async def woken_steps_down(stage: Stage, trial: Trial, member: Member, *, due_after: float) -> None:
