@@ -5,6 +5,8 @@ import random
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,28 +93,59 @@ def test_failover_is_the_time_to_the_next_epochs_first_claim_before_another_faul
     assert found["epochs"] == 4
 
 
-def test_the_receiver_leaves_a_line_for_each_request_of_a_connection(tmp_path: Path) -> None:
-    file = tmp_path / "evidence"
+HEAD = (
+    "POST / HTTP/1.1\r\nX-Cronexec-Job: job\r\nX-Cronexec-Slot: 2026-10-25T00:00:0{0}Z\r\n"
+    "X-Cronexec-Attempt: 1\r\nX-Cronexec-Epoch: 3\r\nIdempotency-Key: job@{0}\r\n"
+    "Content-Length: 2\r\n"
+)
+
+
+@contextmanager
+def receiving(file: Path) -> Iterator[int]:
+    """Yield the port of a receiver that leaves evidence in `file`."""
     process = subprocess.Popen(
         [sys.executable, str(RECEIVER), str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    port = int(process.stdout.readline())
-    head = (
-        "POST / HTTP/1.1\r\nX-Cronexec-Job: job\r\nX-Cronexec-Slot: 2026-10-25T00:00:0{0}Z\r\n"
-        "X-Cronexec-Attempt: 1\r\nX-Cronexec-Epoch: 3\r\nIdempotency-Key: job@{0}\r\n"
-        "Content-Length: 2\r\n\r\n"
-    )
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-        for number, cut in ((1, 10), (2, 200)):
-            request = head.format(number).encode() + b"{}"
-            connection.sendall(request[:cut])
-            connection.sendall(request[cut:])
-            assert connection.recv(1000).startswith(b"HTTP/1.1 204")
+    yield int(process.stdout.readline())
     process.stdin.close()
     assert process.wait(5) == 0
     process.stdout.close()
+
+
+def test_the_receiver_leaves_a_line_for_each_request_of_a_connection(tmp_path: Path) -> None:
+    file = tmp_path / "evidence"
+    with receiving(file) as port, socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        for number, cut in ((1, 10), (2, 200)):
+            request = f"{HEAD.format(number)}\r\n".encode() + b"{}"
+            connection.sendall(request[:cut])
+            connection.sendall(request[cut:])
+            assert connection.recv(1000).startswith(b"HTTP/1.1 204")
     first, second = evidence.read(file.read_text().splitlines())
     assert (first.run, first.epoch, first.instance) == ("job@1", 3, "-")
     assert second.slot == first.slot + 1
+
+
+def test_the_receiver_finishes_later_what_comes_with_a_callback_and_tells_until_it_is_answered(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "evidence"
+    with receiving(file) as port, socket.create_server(("127.0.0.1", 0)) as instance:
+        instance.settimeout(10)
+        where = f"http://127.0.0.1:{instance.getsockname()[1]}/runs/job%401"
+        callback = f"X-Cronexec-Callback: {where}\r\nX-Cronexec-Callback-Token: secret\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(f"{HEAD.format(1)}{callback}".encode() + b"{}")
+            assert connection.recv(1000).startswith(b"HTTP/1.1 202")
+        instance.accept()[0].close()  # it says nothing, and is asked again
+        told, _ = instance.accept()
+        with told:
+            request = told.recv(1000)
+            told.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    assert request.startswith(b"POST /runs/job%401 HTTP/1.1")
+    assert b"Authorization: Bearer secret" in request
+    assert b'"state": "succeeded"' in request
+    (work,) = evidence.read(file.read_text().splitlines())
+    assert work.ended_at is not None
+    assert work.began_at < work.ended_at
