@@ -80,10 +80,10 @@ class Transcripts:
         backoff = Backoff(first=INTERVAL)
         next_at = self._monotonic() + INTERVAL
         while True:
-            await self._wake.wait(max(0.0, next_at - self._monotonic()))
+            was_woken = await self._wake.wait(max(0.0, next_at - self._monotonic()))
             try:
                 await self._store_ended()
-                if self._monotonic() >= next_at:
+                if not was_woken or self._monotonic() >= next_at:
                     await self._store_live()
                     next_at = self._monotonic() + INTERVAL
             except CronexecError as error:
