@@ -5,16 +5,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sample_jobs import MINUTE, NOON, SECOND, at, decided, job, queued
+from sample_jobs import MINUTE, NOON, SECOND, at, job, queued
 from sample_namespace import NOW, Namespace, put, refusal, result
 
-from cronexec.adapters.memory_runs import close_range
-from cronexec.domain.apply import apply
 from cronexec.domain.command import (
     BlackoutJob,
-    Command,
     DeleteJob,
     PauseJob,
     ResumeJob,
@@ -23,14 +18,11 @@ from cronexec.domain.command import (
     command_from_fields,
 )
 from cronexec.domain.controls import revoke
-from cronexec.domain.job import Job, JobVersion
+from cronexec.domain.job import Job
 from cronexec.domain.job_state import MOST_BLACKOUTS, Blackout
-from cronexec.domain.ledger import Claiming, CloseRange, claim
-from cronexec.domain.occupancy import Occupancy
-from cronexec.domain.plan import Plan
+from cronexec.domain.ledger import CloseRange
 from cronexec.domain.run import Run
-from cronexec.domain.situation import Effects, Situation
-from cronexec.domain.verification import verify_job
+from cronexec.domain.situation import Effects
 from cronexec.errors import InvalidDocumentError
 
 UNTIL = at("12:05")
@@ -284,121 +276,3 @@ def test_a_control_that_says_too_little_or_too_much_is_refused(fields: dict[str,
     with pytest.raises(InvalidDocumentError) as refused:
         command_from_fields({"id": "c", "name": "backup", **fields})
     assert [each.field for each in refused.value.problems] == [field]
-
-
-# Whatever comes when: a ledger as the holder writes it, and what `ledger verify` says of it.
-
-
-class Holder:
-    """Decides one job as the scheduler does: slots up to now, then a command, in one write."""
-
-    def __init__(self, planned: Job) -> None:
-        self.at = planned.from_at
-        self.jobs = {planned.name: planned}
-        self.plan = Plan()
-        self.plan.put(planned, after=self.at)
-        self.ledger: dict[str, Run] = {}
-        self.versions = {1: _opened(planned)}
-
-    def fail_over(self) -> None:
-        """Let another holder find the jobs in the database, and plan them from the watermark on."""
-        self.plan = Plan()
-        for planned in self.jobs.values():
-            self.plan.put(planned, after=self.at)
-
-    def tick(self, until: datetime, command: Command | None = None) -> None:
-        self.plan.compute(100)
-        due = self.plan.due(until)
-        claiming = Claiming(epoch=1, until=until, judged_at=until)
-        for item in due:
-            self._write(decided(claim(item, claiming, Occupancy())))
-        self.at = until
-        self.plan.resume(due, after=until)
-        if command is not None:
-            self._apply(command)
-
-    def _apply(self, command: Command) -> None:
-        situation = Situation(
-            at=self.at,
-            epoch=1,
-            revision=max(planned.revision for planned in self.jobs.values()),
-            jobs=self.jobs,
-            occupancy=Occupancy(),
-            runs=self.ledger,
-        )
-        effects = apply(command, situation)
-        self._write(effects.entries)
-        for close in effects.closes:
-            close_range(self.ledger, close)
-        self.versions |= {version.version: version for version in effects.versions}
-        if effects.job is not None:
-            self.jobs[effects.job.name] = effects.job
-            self.plan.put(effects.job, after=self.at)
-
-    def reason_of(self, version: int, slot: datetime) -> str | None:
-        """Return why the slot was skipped by somebody's will; None where it ran, or a policy skipped it."""
-        (entry,) = (each for each in self.ledger.values() if each.version == version and each.covers(slot))
-        return None if entry.reason in {"misfire", "overlap"} else entry.reason
-
-    def _write(self, entries: Any) -> None:
-        for entry in entries:
-            assert entry.id not in self.ledger
-            self.ledger[entry.id] = entry
-
-
-def _opened(planned: Job) -> JobVersion:
-    return JobVersion(
-        name=planned.name,
-        version=planned.version,
-        document=planned.document,
-        from_at=planned.from_at,
-        to_at=None,
-    )
-
-
-lengths = st.integers(0, 400).map(lambda seconds: timedelta(seconds=seconds))
-SCHEDULES = [{"every": "1m"}, {"every": "7s"}, {"every": "3m"}, {"cron": "*/2 * * * *"}]
-
-
-def commands(now: datetime) -> st.SearchStrategy[Command | None]:
-    later = st.integers(1, 400).map(lambda seconds: now + seconds * SECOND)
-    starts = st.none() | st.integers(-200, 0).map(lambda seconds: now + seconds * SECOND)
-    return st.one_of(
-        st.none(),
-        st.builds(pause, st.none() | later, reason=st.sampled_from([None, "why"])),
-        st.just(ResumeJob(id="c", name="backup")),
-        st.builds(skip, st.integers(0, 4)),
-        st.builds(lambda start, end: BlackoutJob(id="c", name="backup", start=start, end=end), starts, later),
-        st.just(UnblackoutJob(id="c", name="backup")),
-        st.builds(put, st.sampled_from(SCHEDULES)),
-        st.just(DeleteJob(id="c", name="backup")),
-    )
-
-
-@given(st.data())
-@settings(max_examples=200, derandomize=True, deadline=None)
-def test_every_slot_has_one_entry_whatever_controls_and_failovers_come_when(data: st.DataObject) -> None:
-    """And what the job said it would skip was skipped, for that reason."""
-    holder = Holder(job(data.draw(st.sampled_from(SCHEDULES)), from_at=NOON, overlap="allow"))
-    for _ in range(data.draw(st.integers(1, 14))):
-        until = holder.at + data.draw(lengths) + timedelta(milliseconds=data.draw(st.integers(1, 999)))
-        said = foretold(holder.jobs["backup"], holder.at, until)
-        holder.tick(until, data.draw(commands(until)))
-        assert {slot: holder.reason_of(*slot) for slot in said} == said
-        if data.draw(st.booleans()):
-            holder.fail_over()
-    holder.tick(holder.at + timedelta(seconds=900))
-
-    entries = sorted(holder.ledger.values(), key=lambda entry: entry.slot)
-    found = verify_job(holder.versions.values(), entries, watermark=holder.at, since=NOON)
-    assert found.ok, found
-    assert found.due == found.run + found.skipped
-
-
-def foretold(planned: Job, after: datetime, until: datetime) -> dict[tuple[int, datetime], str | None]:
-    """Return what the job says of its slots in (after, until]: why it will skip them, or None."""
-    if planned.deleted_at is not None:
-        return {}
-    slots = planned.schedule.slots(after, until)
-    whys = ((slot, planned.will_skip(slot)) for slot in slots)
-    return {(planned.version, slot): why.reason.value if why else None for slot, why in whys}
