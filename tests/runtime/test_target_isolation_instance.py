@@ -72,6 +72,4 @@ async def test_processes_and_all_they_started_die_with_an_instance_that_is_kille
         with contextlib.suppress(ProcessLookupError):
             instance.kill()
         instance.wait()
-    await wait_until(
-        lambda: not any(map(alive, pids)), lambda: [pid for pid in pids if alive(pid)], patience=10
-    )
+    await wait_until(lambda: not any(map(alive, pids)), lambda: [pid for pid in pids if alive(pid)])

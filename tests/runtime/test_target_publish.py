@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 from target_runs import execution_of
 
 from cronexec.domain.run import RunState
@@ -106,7 +107,7 @@ async def test_secrets_are_not_in_errors() -> None:
 async def test_a_cancelled_publish_is_left() -> None:
     publisher = RecordingPublisher(hangs=True)
     task = asyncio.create_task(target_of(publisher).execute(execution_of(Document(routing_key="q"))))
-    await asyncio.wait_for(publisher.begun.wait(), 10)
+    await asyncio.wait_for(publisher.begun.wait(), PATIENCE)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -154,14 +154,13 @@ async def test_a_command_that_ignores_sigterm_is_killed_after_kill_after(
     with pytest.raises(asyncio.CancelledError):
         await task
     assert time.monotonic() - begun >= 0.4
-    await wait_until(
-        lambda: not any(map(alive, found)), lambda: [pid for pid in found if alive(pid)], patience=1
-    )
+    assert [pid for pid in found if alive(pid)] == []
 
 
 async def test_a_command_cancelled_twice_is_killed_at_once(shell: ShellTarget, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    execution = command(f"trap '' TERM; echo $$ >{pids}; while :; do sleep 0.05; done")
+    stubborn = f"trap '' TERM; echo $$ >{pids}; while :; do sleep 0.05; done"
+    execution = command(stubborn, kill_after=timedelta(seconds=10 * PATIENCE))
     task = asyncio.create_task(shell.execute(execution))
     (pid,) = await pids_in(pids, 1)
     task.cancel()
@@ -169,7 +168,7 @@ async def test_a_command_cancelled_twice_is_killed_at_once(shell: ShellTarget, t
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, PATIENCE)
     await wait_until(lambda: not alive(pid), lambda: pid)
 
 
@@ -257,9 +256,7 @@ async def test_commands_and_all_they_started_die_with_an_instance_that_is_killed
     finally:
         instance.kill()
         instance.wait()
-    await wait_until(
-        lambda: not any(map(alive, found)), lambda: [pid for pid in found if alive(pid)], patience=5
-    )
+    await wait_until(lambda: not any(map(alive, found)), lambda: [pid for pid in found if alive(pid)])
 
 
 async def test_a_forked_child_of_the_instance_does_not_keep_its_commands_alive(
@@ -287,7 +284,7 @@ async def test_a_forked_child_of_the_instance_does_not_keep_its_commands_alive(
         found = await pids_in(pids, 1)
         await wait_until(holder.exists, lambda: "not forked")
         os.kill(instance.pid, signal.SIGKILL)
-        await wait_until(lambda: not any(map(alive, found)), lambda: found, patience=5)
+        await wait_until(lambda: not any(map(alive, found)), lambda: found)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(instance.pid, signal.SIGKILL)

@@ -70,10 +70,8 @@ def execution(command: str, kill_after: timedelta = KILL_AFTER) -> Execution:
     return execution_of(Document(command=command, kill_after=kill_after))
 
 
-async def die(pids: list[int], patience: float = 5) -> None:
-    await wait_until(
-        lambda: not any(map(alive, pids)), lambda: [pid for pid in pids if alive(pid)], patience=patience
-    )
+async def die(pids: list[int]) -> None:
+    await wait_until(lambda: not any(map(alive, pids)), lambda: [pid for pid in pids if alive(pid)])
 
 
 def keepers_of(shell: ShellTarget) -> list[int]:
@@ -188,7 +186,7 @@ async def test_a_killed_keeper_takes_its_command_and_its_daemons_along_and_nobod
         tasks.append(asyncio.create_task(shell.execute(execution(text))))
         found.append(await pids_in(pids, 3))
     os.kill(keepers_of(shell)[0], signal.SIGKILL)
-    outcome = await asyncio.wait_for(tasks[0], 5)
+    outcome = await asyncio.wait_for(tasks[0], PATIENCE)
     assert (outcome.state, outcome.exit_code) == (RunState.FAILED, -signal.SIGKILL)
     await die(found[0])
     assert all(map(alive, found[1]))

@@ -18,7 +18,7 @@ from cronexec.targets.webhook import WebhookTarget
 
 @pytest.fixture
 async def target() -> AsyncIterator[WebhookTarget]:
-    target = WebhookTarget(secrets=Secrets(SECRETS), clock=ManualClock(SLOT), connect_timeout=2)
+    target = WebhookTarget(secrets=Secrets(SECRETS), clock=ManualClock(SLOT))
     yield target
     await target.close()
 

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from patience import PATIENCE
 from target_runs import SLOT, printed
 from webhook_receiver import SECRETS, Receiver, failure, request_to, signed_by
 
@@ -20,7 +21,7 @@ from cronexec.targets.webhook import WebhookTarget
 
 @pytest.fixture
 async def target() -> AsyncIterator[WebhookTarget]:
-    target = WebhookTarget(secrets=Secrets(SECRETS), clock=ManualClock(SLOT), connect_timeout=2)
+    target = WebhookTarget(secrets=Secrets(SECRETS), clock=ManualClock(SLOT))
     yield target
     await target.close()
 
@@ -121,7 +122,7 @@ async def test_an_answer_without_end_is_read_in_part(target: WebhookTarget, rece
     outcome = await target.execute(execution)
     assert outcome.state is RunState.SUCCEEDED
     assert execution.output.written == webhook.MOST_BYTES  # type: ignore[attr-defined]
-    await asyncio.wait_for(receiver.left.wait(), 10)
+    await asyncio.wait_for(receiver.left.wait(), PATIENCE)
 
 
 @pytest.mark.parametrize("line", [b"500 caf\xe9\r\n", b"302 Found\r\nLocation: /caf\xe9\r\n"])

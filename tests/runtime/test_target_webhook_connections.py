@@ -20,7 +20,7 @@ from cronexec.targets.webhook import WebhookTarget
 
 @pytest.fixture
 async def target() -> AsyncIterator[WebhookTarget]:
-    target = WebhookTarget(secrets=Secrets(SECRETS), clock=ManualClock(SLOT), connect_timeout=2)
+    target = WebhookTarget(secrets=Secrets(SECRETS), clock=ManualClock(SLOT))
     yield target
     await target.close()
 
@@ -50,7 +50,7 @@ async def test_a_cancelled_request_closes_its_connection(target: WebhookTarget, 
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.wait_for(receiver.left.wait(), 10)
+    await asyncio.wait_for(receiver.left.wait(), PATIENCE)
     assert receiver.left.is_set()
 
 
