@@ -13,21 +13,25 @@ refused something; the connection lives). Failing to connect is an `UnreachableE
 import asyncio
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 from pika import BasicProperties, ConnectionParameters, spec
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from cronexec.adapters.amqp_confirms import Confirms
+from cronexec.adapters.amqp_frames import ForgivingConnection
 from cronexec.adapters.amqp_logging import calm_pika
+from cronexec.adapters.amqp_message import UNENCODABLE, Message, headers_size, message_from
 from cronexec.adapters.amqp_problems import (
     AmqpError,
     ChannelClosedError,
     ConnectionLostError,
+    UnsendableError,
     explain_lost,
     explain_unopened,
 )
@@ -35,22 +39,9 @@ from cronexec.adapters.amqp_stream import AsyncioStreams
 
 OPEN_TIMEOUT = timedelta(seconds=10)  # of a name with several addresses; one alone gets less
 CLOSE_TIMEOUT = timedelta(seconds=0.5)
+FRAME_OVERHEAD = 64  # bytes of a header frame that are not its properties, and a reserve
 
 Arguments = Mapping[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Message:
-    """A delivery."""
-
-    tag: int
-    body: bytes
-    redelivered: bool
-    message_id: str | None = None
-    reply_to: str | None = None
-    correlation_id: str | None = None
-    user_id: str | None = None
-    headers: Arguments = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +75,7 @@ class AmqpConnection:
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[Exception | None] = loop.create_future()
         streams = AsyncioStreams()
-        inner = AsyncioConnection(
+        inner = ForgivingConnection(
             parameters,
             on_open_callback=lambda _: _settle(opened, None),
             on_open_error_callback=lambda _, error: _settle(opened, error),
@@ -105,6 +96,11 @@ class AmqpConnection:
     @property
     def is_open(self) -> bool:
         return not self.closed.done() and not self._is_aborted and bool(self._inner.is_open)
+
+    @property
+    def frame_size(self) -> int:
+        """The most bytes of a frame, as agreed with the broker."""
+        return int(self._inner.params.frame_max)
 
     async def channel(self) -> "AmqpChannel":
         opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -160,12 +156,16 @@ class AmqpChannel:
         self.closed: asyncio.Future[AmqpError] = asyncio.get_running_loop().create_future()
         self._pending: set[asyncio.Future[Any]] = set()
         self._confirms = Confirms()
-        self._gets: asyncio.Future[Message | None] | None = None
         inner.add_on_close_callback(self._on_closed)
 
     @property
     def is_open(self) -> bool:
         return not self.closed.done() and bool(self._inner.is_open)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits for an answer on it."""
+        return not self._pending
 
     async def declare(self, queue: str, *, arguments: Arguments, **flags: bool) -> Declared:
         """Declare a queue; `flags`: durable, auto_delete, exclusive.
@@ -198,11 +198,18 @@ class AmqpChannel:
         no_ack: bool = False,
     ) -> str:
         """Consume; `on_cancel` is called when the broker ends it. Returns the consumer tag."""
-        if on_cancel:
-            self._inner.add_on_cancel_callback(lambda _: on_cancel())
-        deliver = lambda _, method, properties, body: on_message(_message(method, properties, body))  # noqa: E731  pika's shape to ours
-        frame = await self._ask(self._inner.basic_consume, queue, deliver, auto_ack=no_ack)
-        return str(frame.method.consumer_tag)
+        tag = uuid4().hex
+
+        def deliver(_: Any, method: Any, properties: BasicProperties, body: bytes) -> None:
+            on_message(message_from(method, properties, body))
+
+        def cancelled(frame: Any) -> None:  # pika tells of every consumer of the channel
+            if on_cancel is not None and frame.method.consumer_tag == tag:
+                on_cancel()
+
+        self._inner.add_on_cancel_callback(cancelled)
+        await self._ask(self._inner.basic_consume, queue, deliver, auto_ack=no_ack, consumer_tag=tag)
+        return tag
 
     async def cancel(self, consumer_tag: str) -> None:
         await self._ask(self._inner.basic_cancel, consumer_tag)
@@ -213,7 +220,7 @@ class AmqpChannel:
         self._send(
             self._inner.add_callback, lambda _: _settle(answer, None), [spec.Basic.GetEmpty], one_shot=True
         )
-        self._send(self._inner.basic_get, queue, lambda _, *rest: _settle(answer, _message(*rest)))
+        self._send(self._inner.basic_get, queue, lambda _, *rest: _settle(answer, message_from(*rest)))
         message: Message | None = await self.answer(answer)
         return message
 
@@ -232,7 +239,7 @@ class AmqpChannel:
 
     def send(self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties) -> None:
         """Publish and forget: neither confirmed nor mandatory. For channels without confirms."""
-        self._send(self._inner.basic_publish, exchange, routing_key, body, properties)
+        self._publish(exchange, routing_key, body, properties)
 
     async def publish(
         self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties
@@ -242,9 +249,10 @@ class AmqpChannel:
         Raises:
             ReturnedError: no queue takes it.
             NackedError: the broker refused it.
+            UnsendableError: AMQP cannot express it; nothing was sent.
             ChannelClosedError, ConnectionLostError: it may or may not have arrived.
         """
-        self._send(self._inner.basic_publish, exchange, routing_key, body, properties, mandatory=True)
+        self._publish(exchange, routing_key, body, properties, mandatory=True)
         await self.answer(self._confirms.expect(properties.message_id))
 
     async def close(self) -> None:
@@ -276,8 +284,21 @@ class AmqpChannel:
     def _send(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return method(*args, **kwargs)
+        except UNENCODABLE:
+            raise
         except AMQPError as error:
             raise self._why_closed() from error
+
+    def _publish(self, *message: Any, mandatory: bool = False) -> None:
+        """Send it. Raises UnsendableError, also for headers for which the broker would end the connection."""
+        *_, properties = message
+        try:
+            size, most = headers_size(properties), self.connection.frame_size - FRAME_OVERHEAD
+            if size > most:
+                raise UnsendableError(f"its headers take {size} bytes, and {most} is the most")
+            self._send(self._inner.basic_publish, *message, mandatory=mandatory)
+        except UNENCODABLE as error:
+            raise UnsendableError(str(error) or type(error).__name__) from error
 
     def _why_closed(self) -> AmqpError:
         return self.closed.result() if self.closed.done() else self.connection.lost_error()
@@ -299,19 +320,6 @@ def server_version(properties: Mapping[str, Any]) -> tuple[int, ...]:
     text = properties.get("version", "")
     text = text.decode() if isinstance(text, bytes) else str(text)
     return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
-
-
-def _message(method: Any, properties: BasicProperties, body: bytes) -> Message:
-    return Message(
-        tag=method.delivery_tag,
-        body=body,
-        redelivered=bool(method.redelivered),
-        message_id=properties.message_id,
-        reply_to=properties.reply_to,
-        correlation_id=properties.correlation_id,
-        user_id=properties.user_id,
-        headers=properties.headers or {},
-    )
 
 
 def _settle(future: "asyncio.Future[Any]", result: Any) -> None:

@@ -56,6 +56,10 @@ class NackedError(AmqpError):
     """The broker refused responsibility for the message."""
 
 
+class UnsendableError(AmqpError):
+    """AMQP cannot express the message (too long, or of no type that it knows): nothing was sent."""
+
+
 def unreachable(problem: str, remedy: str) -> UnreachableError:
     return UnreachableError(SERVICE, problem, remedy)
 

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 from uuid import uuid4
 
-from cronexec.adapters.amqp import AmqpChannel, Message
+from cronexec.adapters.amqp import AmqpChannel
+from cronexec.adapters.amqp_message import Message
 from cronexec.adapters.amqp_problems import (
     AmqpError,
     ChannelClosedError,

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from itertools import takewhile
 
-from cronexec.adapters.amqp import AmqpChannel, AmqpConnection, Message
+from cronexec.adapters.amqp import AmqpChannel, AmqpConnection
+from cronexec.adapters.amqp_message import Message
 from cronexec.adapters.amqp_problems import AmqpError
 from cronexec.adapters.link_events import LinkEvents
 from cronexec.adapters.rabbitmq_topology import Topology

@@ -27,13 +27,14 @@ from cronexec.adapters.amqp_problems import (
     ConnectionLostError,
     NackedError,
     ReturnedError,
+    UnsendableError,
     connection_lost,
     explain_refused,
     unreachable,
 )
 from cronexec.adapters.rabbitmq_reconnecting import ReconnectingConnection
 from cronexec.adapters.rabbitmq_topology import Topology
-from cronexec.adapters.rejected import USER, rejected_headers
+from cronexec.adapters.rejected import LEFT_OUT, USER, rejected_headers
 from cronexec.errors import RefusedError, UnreachableError
 from cronexec.ports import CommandArrived
 
@@ -101,7 +102,7 @@ class RabbitmqPublisher:
             message_id=command.message_id or uuid4().hex,
             headers=headers,
         )
-        await self._deliver("commands", self._topology.rejected, command.body, properties)
+        await self._pass_on(self._topology.rejected, command, properties)
 
     async def keep(self, command: CommandArrived) -> None:
         """See the port. Sent by this instance's user, which vouches for the sender's in the headers."""
@@ -114,7 +115,21 @@ class RabbitmqPublisher:
             reply_to=command.reply_to,
             headers=dict(command.headers) | user,
         )
-        await self._deliver("commands", self._topology.newer, command.body, properties)
+        await self._pass_on(self._topology.newer, command, properties)
+
+    async def _pass_on(self, queue: str, command: CommandArrived, properties: BasicProperties) -> None:
+        """Publish a message of others; where its headers cannot be sent with ours added, without them.
+
+        A command that could not even be rejected would come back for ever.
+        """
+        try:
+            await self._deliver("commands", queue, command.body, properties)
+        except RefusedError as error:
+            if not isinstance(error.__cause__, UnsendableError):
+                raise
+            own = properties.headers.keys() - command.headers.keys()
+            properties.headers = {name: properties.headers[name] for name in own} | {LEFT_OUT: str(error)}
+            await self._deliver("commands", queue, command.body, properties)
 
     async def publish_control(self, body: bytes) -> None:
         """See the port. Without the exchange, too, nobody listens.
@@ -203,10 +218,8 @@ def command_properties(
 def publish_error(error: Exception, what: str) -> RefusedError | UnreachableError:
     """Say what became of a publish that was not confirmed."""
     match error:
-        case ReturnedError():
-            return RefusedError("unroutable", f"no queue takes the message: {error}")
-        case ChannelClosedError(code=404):
-            return RefusedError("unroutable", f"the broker does not know it: {error.text}")
+        case ReturnedError() | UnsendableError() | ChannelClosedError(code=404):
+            return _refused(error)
         case ChannelClosedError():
             return explain_refused(error, what)
         case NackedError():
@@ -223,6 +236,16 @@ def publish_error(error: Exception, what: str) -> RefusedError | UnreachableErro
             return connection_lost(error)
         case _:
             raise error
+
+
+def _refused(error: ReturnedError | UnsendableError | ChannelClosedError) -> RefusedError:
+    match error:
+        case ReturnedError():
+            return RefusedError("unroutable", f"no queue takes the message: {error}")
+        case UnsendableError():
+            return RefusedError("unsendable", f"AMQP cannot carry the message: {error}")
+        case ChannelClosedError():
+            return RefusedError("unroutable", f"the broker does not know it: {error.text}")
 
 
 async def _as_it_is(_: AmqpChannel) -> None:

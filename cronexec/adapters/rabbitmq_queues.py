@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from functools import partial
 
-from cronexec.adapters.amqp import AmqpChannel, Declared, Message
+from cronexec.adapters.amqp import AmqpChannel, Declared
+from cronexec.adapters.amqp_message import Message
 from cronexec.adapters.amqp_problems import (
     NOT_FOUND,
     AmqpError,

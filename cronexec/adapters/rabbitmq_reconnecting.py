@@ -2,7 +2,7 @@
 
 While the backoff lasts, whoever needs the connection gets the last error at once: waiting is the caller's
 decision. Channels are kept by purpose, because what the broker refuses costs the channel it was asked on: one
-exchange that is gone must not fail publishes to others.
+exchange that is gone must not fail publishes to others. There are only so many of them.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from cronexec.errors import UnreachableError
 
 FIRST_DELAY = timedelta(seconds=0.1)
 LONGEST_DELAY = timedelta(seconds=5)
+MOST_CHANNELS = 64  # a broker allows some two thousand on a connection; exchanges come out of jobs' templates
 
 
 class ReconnectingConnection:
@@ -51,6 +52,7 @@ class ReconnectingConnection:
             channel = self._channels.get(purpose)
             if channel is None or not channel.is_open:
                 connection = await self._open_connection()
+                self._make_room()
                 channel = await connection.channel()
                 try:
                     await prepare(channel)
@@ -64,6 +66,13 @@ class ReconnectingConnection:
         """Return the channel for `purpose` if it is open."""
         channel = self._channels.get(purpose)
         return channel if channel is not None and channel.is_open else None
+
+    def _make_room(self) -> None:
+        """Close the channel that was opened first of those on which nothing is awaited, if there are many."""
+        self._channels = {purpose: each for purpose, each in self._channels.items() if each.is_open}
+        idle = (purpose for purpose, each in self._channels.items() if each.is_idle)
+        if len(self._channels) >= MOST_CHANNELS and (first := next(idle, None)) is not None:
+            self._channels.pop(first).drop()
 
     def drop(self) -> None:
         """Close what is open without a word: it does not answer. The next use opens another."""

@@ -17,7 +17,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-from cronexec.adapters.amqp import AmqpChannel, Message
+from cronexec.adapters.amqp import AmqpChannel
+from cronexec.adapters.amqp_message import Message
 from cronexec.adapters.amqp_problems import AmqpError, ConnectionLostError, unreachable
 from cronexec.adapters.rabbitmq_publisher import (
     CONFIRM_TIMEOUT,

@@ -15,6 +15,7 @@ REASON = "x-cronexec-reason"
 FIELD = "x-cronexec-field"
 REJECTED_AT = "x-cronexec-rejected-at"
 USER = "x-cronexec-user"
+LEFT_OUT = "x-cronexec-headers-left-out"  # why the sender's headers are not there
 DEATHS = "x-death"
 LONGEST_REASON = 2000  # characters: headers must fit into one frame
 

@@ -4,10 +4,9 @@ import asyncio
 import json
 
 import pytest
+from broker_fixtures import declare, make  # noqa: F401
 from contenders import Schedule
-from test_broker_rabbitmq import (  # noqa: F401  collected here too, with the fixtures that they ask for
-    declare,
-    make,
+from test_broker_declared import (  # noqa: F401  collected here too, with the fixtures that they ask for
     test_a_baton_queue_with_other_arguments_is_used_as_it_is,
     test_a_command_queue_with_other_arguments_is_used_as_it_is,
     test_nobody_competes_on_a_baton_queue_without_single_active_consumer,

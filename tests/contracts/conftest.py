@@ -1,8 +1,12 @@
-"""`stores`: an empty namespace, in memory and in MongoDB, for any number of instances; `store`: one's."""
+"""`stores`: an empty namespace, in memory and in MongoDB, for any number of instances; `store`: one's.
+
+The brokers' fixtures are in `broker_fixtures`.
+"""
 
 from collections.abc import AsyncIterator
 
 import pytest
+from broker_fixtures import bench, ctl, declare, make  # noqa: F401  for the tests
 from stores import Bench, MemoryBench, MongoBench
 
 from cronexec.ports import Store
@@ -13,16 +17,16 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     if request.param == "memory":
         yield MemoryBench()
         return
-    bench = MongoBench(request.getfixturevalue("mongo_url"), request.getfixturevalue("namespace"))
-    yield bench
-    await bench.close()
+    opened = MongoBench(request.getfixturevalue("mongo_url"), request.getfixturevalue("namespace"))
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture
 async def mongo(mongo_url: str, namespace: str) -> AsyncIterator[MongoBench]:
-    bench = MongoBench(mongo_url, namespace)
-    yield bench
-    await bench.close()
+    opened = MongoBench(mongo_url, namespace)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture
