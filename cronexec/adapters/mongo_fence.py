@@ -15,6 +15,9 @@ Failure cases:
   `UnclearCommitError`.
 - *The answer was lost, and the retry meets its own write* (a duplicate key, or (epoch, seq) gone by one):
   each call of `commit` leaves an id of its own in the term document, so it recognizes what it wrote itself.
+- *The primary has a write that the majority has not*: what a majority has is what is read everywhere else,
+  and does not show it. Why a write met something is therefore asked of the primary itself, which first has
+  the majority confirm what it answers; where it cannot, nobody knows yet.
 - *The caller is cancelled*: the transaction is not. It goes on to its end, bounded by `timeout`, and the next
   one waits for it.
 
@@ -58,7 +61,8 @@ CLOCK_TOLERANCE_MS = 1000  # how far `until` may be ahead of the primary's clock
 ATTEMPTS = 6  # of the whole transaction, when it conflicts
 CONFLICTS_IN_A_ROW = 2  # after which a former term's open transaction may be what it conflicts with
 RETRY_AFTER = 0.005  # seconds, doubled with each attempt
-SNAPSHOT = ReadConcern("snapshot")
+CONFIRMED_WITHIN = 0.5  # seconds at least, also at the end of the lease
+SNAPSHOT, LINEARIZABLE = ReadConcern("snapshot"), ReadConcern("linearizable")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -259,16 +263,22 @@ class _Write:
                     ) from error
             await asyncio.sleep(RETRY_AFTER)
 
+    async def _as_it_is(self) -> Document:
+        """Return the term document with what was written last. Raises where no majority confirms it."""
+        left = max(self._until - self._clock.monotonic(), CONFIRMED_WITHIN)
+        confirmed = self._collections.term.with_options(read_concern=LINEARIZABLE)
+        return await confirmed.find_one({"_id": TERM_ID}, max_time_ms=round(left * 1000)) or {}
+
     async def _explain_mismatch(self) -> None:
         """Raise TermLostError with the reason; return if it was this write itself that moved (epoch, seq)."""
-        found = await self._collections.term.find_one({"_id": TERM_ID}) or {}
+        found = await self._as_it_is()
         if found.get("write") == self._id:
             return
         raise TermLostError(_reason(found, self._term, self._batch))
 
     async def _explain_duplicate(self, error: PyMongoError) -> None:
         """Raise what a duplicate key means; return if it is this write's own, of an attempt unanswered."""
-        found = await self._collections.term.find_one({"_id": TERM_ID}) or {}
+        found = await self._as_it_is()
         if found.get("write") == self._id:
             return
         if (found.get("epoch"), found.get("seq")) != (self._term.epoch, self._term.seq):

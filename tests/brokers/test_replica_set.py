@@ -3,7 +3,8 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -12,7 +13,7 @@ from patience import PATIENCE
 from stores import ANNA, MongoBench, begin, entry, write
 
 from cronexec.dev.errors import MissingServerError
-from cronexec.dev.replica_set import PrivateReplicaSet
+from cronexec.dev.replica_set import Member, PrivateReplicaSet
 from cronexec.domain.term import Term
 from cronexec.errors import TermLostError, UnclearCommitError, UnreachableError
 from cronexec.ports import RunFilter, Store
@@ -38,6 +39,18 @@ async def writer(members: PrivateReplicaSet, request: pytest.FixtureRequest) -> 
     bench = MongoBench(members.url, f"t{abs(hash(request.node.name)):x}"[:12])
     yield Writer(bench.open())
     await bench.close()
+
+
+@contextmanager
+def nothing_replicated_to(members: Sequence[Member]) -> Iterator[None]:
+    """Have members write nothing, and answer: they go on to vote, and the primary stays one."""
+    try:
+        for member in members:
+            member.command({"fsync": 1, "lock": True})
+        yield
+    finally:
+        for member in members:
+            member.command({"fsyncUnlock": 1})
 
 
 class Writer:
@@ -157,4 +170,35 @@ async def test_without_a_majority_nothing_is_acknowledged_until_it_is_back(
         return time.monotonic()
 
     assert await through(writer, lose_and_regain_the_majority) < WRITES_AGAIN_WITHIN
+    members.wait_until_whole()
+
+
+async def test_a_write_that_the_majority_has_not_seen_yet_is_unclear_and_nobodys_fault(
+    members: PrivateReplicaSet,
+) -> None:
+    """The primary has it, and reads of what the majority has do not show it: to repeat it meets itself.
+
+    Its entries are duplicates then, of nothing that can be seen: that is no reason to look for a culprit.
+    """
+    bench = MongoBench(members.url, "unseen")
+    store = bench.open(lease=ELECTION_TIMEOUT / 2)
+    term = await begin(store)
+    await store.runs.list(RunFilter())  # connected
+    primary = members.wait_for_primary()
+    others = [member for member in members.members if member is not primary]
+    with nothing_replicated_to(others):
+        with pytest.raises(UnclearCommitError):
+            await write(store, term, entries=[entry("unseen", epoch=term.epoch)])
+        assert (await store.terms.read()).seq == term.seq, "the majority has not seen it"
+        for content in ({"entries": [entry("unseen", epoch=term.epoch)]}, {"adopt": True}):
+            with pytest.raises(UnreachableError) as caught:
+                await write(store, term, **content)
+            assert not isinstance(caught.value, TermLostError)
+    async with asyncio.timeout(PATIENCE):
+        while (await store.terms.read()).seq == term.seq:  # noqa: ASYNC110  the database tells nobody
+            await asyncio.sleep(0.05)
+    with pytest.raises(TermLostError):
+        await write(store, term, entries=[entry("unseen", epoch=term.epoch)])
+    assert (await store.runs.get_many([entry("unseen").id])).keys() == {entry("unseen").id}
+    await bench.close()
     members.wait_until_whole()
