@@ -228,7 +228,7 @@ class Holder:
 
         Those running elsewhere are watched, queued ones are ours now.
         """
-        running = [run for run in unsettled if run.state is not RunState.QUEUED]  # or undecided
+        running = [run for run in unsettled if _is_elsewhere(run)]
         for run in running:
             self._occupancy.occupy(run)
         ends_here = (
@@ -267,10 +267,15 @@ class Holder:
             for run_id in run_ids:
                 if run_id not in found or found[run_id].is_settled:
                     scheduler.settled(run_id)
+            here = self._dispatcher.starting_or_running()
+            reaper.watch(run for run in found.values() if _is_elsewhere(run) and run.id not in here)
             await scheduler.take_over(await self._adoption.ready(queued, scheduler.submit))
 
+        def refused(finishes: list[Finish]) -> None:
+            scheduler.submit(returned=[finish.run_id for finish in finishes])  # whatever became of them
+
         scheduler.on_adopted = adopted
-        self._recorder.on_recorded = recorded
+        self._recorder.on_recorded, self._recorder.on_refused = recorded, refused
         self._dispatcher.on_refused = lambda run: reaper.watch([run])
 
     async def _pump(self) -> None:
@@ -296,7 +301,7 @@ class Holder:
             if service.name == "scheduler":
                 await _settle_down(service)
         dropped = self._dispatcher.drop_queued()
-        self._recorder.on_recorded = lambda _: None
+        self._recorder.on_recorded = self._recorder.on_refused = lambda _: None
         self._dispatcher.on_refused = lambda _: None
         if reason in CLEAN_ENDS:
             await self._link.release()
@@ -307,6 +312,11 @@ class Holder:
         await self._inbox.close()
         log = self._context.log.info if reason in CLEAN_ENDS else self._context.log.warning
         log("term.ended", epoch=self.term.epoch if self.term else None, reason=reason, queued_left=dropped)
+
+
+def _is_elsewhere(run: Run) -> bool:
+    """Whether an unsettled run is not this holder's to start: it runs, or waits for a person."""
+    return run.state is not RunState.QUEUED and not run.is_settled
 
 
 async def _keep_alive(committer: Committer, done: Wake) -> None:

@@ -28,7 +28,7 @@ REFUSED_AGAIN_AFTER = 30.0
 
 
 class Recorder:
-    """Collects outcomes; `on_recorded` is told which the ledger has now."""
+    """Collects outcomes; `on_recorded` is told which the ledger has now, `on_refused` which it will never."""
 
     def __init__(self, *, runs: RunStore, log: Log) -> None:
         self._runs = runs
@@ -40,6 +40,7 @@ class Recorder:
         self._idle = asyncio.Event()
         self._idle.set()
         self.on_recorded: Callable[[list[Finish]], None] = lambda _: None
+        self.on_refused: Callable[[list[Finish]], None] = lambda _: None
         self.is_starting: Callable[[], bool] = lambda: False
         self.dropped = 0
         self.is_writing = True  # False once its loop has ended: nothing is recorded any more
@@ -106,7 +107,9 @@ class Recorder:
             self._singly = max(0, self._singly - 1)
             for _ in group:
                 self._finishes.popleft()
-            self.on_recorded([finish for finish in group if not self._is_tried_otherwise(finish, missed)])
+            self.on_recorded([finish for finish in group if finish.run_id not in missed])
+            if missed:
+                self._deal_with([finish for finish in group if finish.run_id in missed])
 
     async def _let_starts_go_first(self) -> None:
         try:
@@ -138,18 +141,18 @@ class Recorder:
         del self._set_aside[finish.run_id]
         self.finish(finish)
 
-    def _is_tried_otherwise(self, finish: Finish, missed: set[str]) -> bool:
-        """Deal with an outcome that was not recorded. Returns whether it is tried otherwise.
+    def _deal_with(self, missed: list[Finish]) -> None:
+        """Try outcomes otherwise that were not recorded, or tell that they never will be.
 
         Another attempt follows a running one only: of one that was abandoned meanwhile, this is the end.
         """
-        if finish.run_id not in missed:
-            return False
-        if finish.again_at is not None:
-            self._finishes.append(replace(finish, again_at=None))
-            return True
-        self._report_missed(finish)
-        return False
+        self._finishes.extend(
+            replace(finish, again_at=None) for finish in missed if finish.again_at is not None
+        )
+        if refused := [finish for finish in missed if finish.again_at is None]:
+            for finish in refused:
+                self._report_missed(finish)
+            self.on_refused(refused)
 
     def _report_missed(self, finish: Finish) -> None:
         self.dropped += 1

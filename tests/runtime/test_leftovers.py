@@ -234,3 +234,26 @@ async def test_a_run_that_is_retried_by_hand_while_it_waits_for_a_person_begins_
         anna.targets.end(slot_id(name, 10))
     await bench.reaches(run.id, RunState.SUCCEEDED)
     assert bench.begun("job") == [run.id]
+
+
+async def test_an_outcome_that_is_refused_frees_no_place_while_the_next_attempt_runs_elsewhere(
+    bench: Bench,
+) -> None:
+    anna = await bench.holder()
+    await bench.put(document("backup"))
+    anna.targets.held.add("backup")
+    await anna.targets.began(TEN)
+    held = anna.faults.hold("runs.finish")
+    anna.targets.end(TEN)
+    await held.arrived()
+    elsewhere = replace(bench.run(TEN), attempt=2, token="t", executor=ELSEWHERE)  # noqa: S106  a start's token
+    bench.database.runs[TEN] = elsewhere  # this instance was taken for lost
+    anna.end_term()
+    await until(lambda: anna.term == 2, lambda: anna.events[-3:])
+    held.release()
+    await until(lambda: anna.said("run.outcome_refused"), lambda: anna.events[-3:])
+    await bench.reaches(slot_id("backup", 20), RunState.QUEUED)
+    await pass_time(5)
+    assert bench.begun("backup") == [TEN]
+    bench.database.runs[TEN] = replace(elsewhere, state=RunState.SUCCEEDED)
+    await anna.targets.began(slot_id("backup", 20), within=3)
