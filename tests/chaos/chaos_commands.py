@@ -21,6 +21,7 @@ from chaos_members import Answer, Member, Members
 from chaos_terms import TermWatch
 
 APART = 3.0  # seconds between two commands about one job; twice the checker's tolerance, and more
+LONG = 8.0  # seconds that a run lasts unless it is cancelled
 RETRIED = 0.5  # of the cancelled runs
 PATIENCE = 20.0  # seconds until a command without any answer is sent again
 HOUR = 3600.0
@@ -187,7 +188,8 @@ class Traffic:
     async def _cancel(self, key: str) -> None:
         """Trigger a slow run, cancel it wherever it is by then, and try some of those again."""
         name = self._rng.choice(self._slow)
-        reply = await self._sender.send({"type": "job.trigger", "name": name, "key": key})
+        long = {"seconds": LONG}
+        reply = await self._sender.send({"type": "job.trigger", "name": name, "key": key, "params": long})
         if not reply["ok"]:
             return  # it runs, and skips what overlaps
         run = f"{name}#{key}"

@@ -163,6 +163,8 @@ def _judge(options: Options, directory: Path, servers: ChaosServers, problems: l
     rejected = len(servers.rejected())
     if rejected < len(GARBAGE):
         problems.append(f"{rejected} of {len(GARBAGE)} messages that are no commands were kept")
+    if not history.disturbances:
+        problems.append("no fault was made: the jobs were not put in time")
     return {
         "ok": report.ok and not problems,
         "seed": options.seed,

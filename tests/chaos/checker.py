@@ -86,6 +86,7 @@ def _check_job(job: _Job, history: History, allowed: Tolerances, report: Report)
         history.recorded,
         worked={(work.run, work.attempt) for work in job.work},
         standstills=history.standstills,
+        disturbed=disturbed,
         tolerances=allowed,
         report=report,
     ).check()

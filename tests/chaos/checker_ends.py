@@ -1,7 +1,8 @@
 """How runs ended: every one did, and those that did not succeed had a reason.
 
 A cancellation needs somebody who asked: for the run, in time and once for each attempt; or by deleting or
-pausing the job, while it waited. What was cancelled starts no more, unless somebody has it tried again.
+pausing the job, while it waited. What was cancelled starts no more, unless somebody has it tried again, and
+what was under way does not go on for long.
 
 A failure needs work that fails: a job says in its params at which attempt its work succeeds (`succeeds_at`).
 There is one other: a webhook whose instance stood still while it connected, for longer than connecting may
@@ -20,13 +21,17 @@ REPLACED_BY = "replaced by "
 BY_JOB = {"job_deleted", "job_paused"}
 CONNECT_TIMEOUT = 10.0  # seconds that a webhook's connection may take
 ABOUT = 3.0  # between a fault that is ordered and one that has come about; and until a request is sent
+ENDED_WITHIN = 4.0  # seconds after a cancellation, where nothing is wrong
 WOKEN_WITHIN = 10.0  # seconds after a standstill in which what has failed in it is noticed
 NO_CONNECTION = "no connection to "  # begins the error of such a run
 Attempt = tuple[str, int]
 
 
 class JobEnds:
-    """One job's runs. `worked`: the attempts that left evidence; `standstills`: of an instance."""
+    """One job's runs. `worked`: the attempts that left evidence; `standstills`: of an instance.
+
+    `disturbed`: whether there was a fault between two instants.
+    """
 
     def __init__(
         self,
@@ -37,6 +42,7 @@ class JobEnds:
         *,
         worked: Collection[Attempt],
         standstills: Callable[[str | None], Iterator[Disturbance]],
+        disturbed: Callable[[float, float], bool],
         tolerances: Tolerances,
         report: Report,
     ) -> None:
@@ -45,6 +51,7 @@ class JobEnds:
         self._entries = entries
         self._worked = worked
         self._standstills = standstills
+        self._disturbed = disturbed
         self._tolerances = tolerances
         self._report = report
         self._cancels: dict[str, list[tuple[float, float]]] = {}
@@ -70,8 +77,10 @@ class JobEnds:
             self._report.find("failed", entry=entry.id, attempt=tried.attempt, error=tried.error)
         if tried.state == "cancelled" and not self._was_asked(entry, tried, before):
             self._report.find("cancelled_without_cause", entry=entry.id, reason=tried.reason)
-        if tried.started_at is not None and self._was_cancelled_before(entry.id, tried.started_at):
-            self._report.find("ran_although_cancelled", entry=entry.id, attempt=tried.attempt)
+        if tried.started_at is not None:
+            went_on = tried.state == "succeeded" and self._went_on(entry.id, tried)
+            if went_on or self._was_cancelled_before(entry.id, tried.started_at):
+                self._report.find("ran_although_cancelled", entry=entry.id, attempt=tried.attempt)
 
     # --- failures ---
 
@@ -127,3 +136,11 @@ class JobEnds:
             if hi < started_at and not again:
                 return True
         return False
+
+    def _went_on(self, run: str, tried: Former) -> bool:
+        """Whether the attempt was cancelled while it was under way, and went on as if nothing had been."""
+        began_at, ended_at = tried.started_at or 0.0, tried.finished_at or 0.0
+        return any(
+            began_at <= hi and hi + ENDED_WITHIN < ended_at and not self._disturbed(lo, ended_at)
+            for lo, hi in self._cancels.get(run, ())
+        )

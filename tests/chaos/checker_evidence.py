@@ -43,7 +43,7 @@ class Evidence:
         self._entries = {entry.id: entry for entry in history.entries}
         first_claims = history.first_claims()
         self._superseded = _superseded(first_claims)
-        self._last_epoch = max(first_claims, default=0)
+        self._holders = {step.epoch: step.holder for step in history.steps if step.holder is not None}
         self._by_run: dict[str, list[Work]] = defaultdict(list)
         for work in history.work:
             self._by_run[work.run].append(work)
@@ -111,6 +111,8 @@ class Evidence:
             self._report.find("wrong_identity", run=work.run, told=told, attempt=entry.attempt)
         elif tried is not None and work.instance not in {NOBODY, tried.executor}:
             self._report.find("wrong_identity", run=work.run, by=work.instance, executor=tried.executor)
+        elif tried is not None and tried.executor not in {None, self._holders.get(work.epoch)}:
+            self._wrong_epoch(work, f"{tried.executor} did not hold under epoch {work.epoch}")
         started_at = tried.started_at if tried is not None else None
         if started_at is not None and work.began_at < started_at - self._tolerances.fence:
             began = (work.began_at, started_at)

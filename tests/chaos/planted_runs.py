@@ -368,6 +368,12 @@ def a_claim_by_a_term_that_is_over(sample: Sample) -> None:
 
 
 @plants("wrong_epoch")
+def a_run_on_an_instance_that_did_not_hold(sample: Sample) -> None:
+    entry = some_run(sample)
+    entry.executor = sample.work_of(entry).instance = "d1"
+
+
+@plants("wrong_epoch")
 def a_claim_by_a_term_that_never_was(sample: Sample) -> None:
     entry = some_run(sample)
     entry.epoch = sample.work_of(entry).epoch = 99
@@ -438,6 +444,17 @@ def a_run_that_was_cancelled_by_a_pause_that_was_not(sample: Sample) -> None:
 def a_run_that_started_after_it_had_been_cancelled(sample: Sample) -> None:
     entry = some_run(sample)
     cancel(sample, entry, (entry.started_at or 0.0) - 5)
+
+
+@plants("ran_although_cancelled")
+def a_run_that_went_on_as_if_it_had_not_been_cancelled(sample: Sample) -> None:
+    calm = sample.outage[1] + 20
+    runs = [entry for entry in sample.ran() if entry.slot > calm]
+    assume(runs)
+    entry = sample.rng.choice(runs)
+    began_at = entry.started_at or 0.0
+    cancel(sample, entry, began_at + 1)
+    sample.work_of(entry).ended_at, entry.finished_at = began_at + 8, began_at + 8.1
 
 
 @plants("wrong_attempts")
