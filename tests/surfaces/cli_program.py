@@ -128,7 +128,7 @@ class Serving:
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
-    def exit_code(self, timeout: float = 30) -> int:
+    def exit_code(self, timeout: float = PATIENCE) -> int:
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:

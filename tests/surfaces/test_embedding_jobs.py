@@ -8,6 +8,7 @@ import pytest
 import structlog
 from applications import wait_for
 from embedded import HOURLY, Embed, holding
+from patience import PATIENCE
 
 from cronexec import InvalidDocumentError, RefusedError, SettingsError, UnreachableError
 from cronexec.declared import Declarations
@@ -82,7 +83,7 @@ async def test_a_refused_declaration_is_logged_once_and_an_unsent_one_tried_agai
     with structlog.testing.capture_logs() as logs:
         client = SimpleNamespace(jobs=jobs, epoch=jobs.epoch)
         putting = asyncio.create_task(declarations.keep_put(client, get_logger()))
-        await asyncio.wait_for(jobs.complete.wait(), 10)
+        await asyncio.wait_for(jobs.complete.wait(), PATIENCE)
         putting.cancel()
     assert jobs.asked == ["bad", "good", "good"]
     assert [(entry["event"], entry.get("job")) for entry in logs][:2] == [

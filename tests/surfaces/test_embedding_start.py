@@ -11,6 +11,7 @@ import pytest
 from applications import Namespace, wait_for
 from embedded import Embed, holding, own_threads, run_program
 from own_time import OwnTime
+from patience import PATIENCE
 
 from cronexec import Cronexec, UnreachableError
 from cronexec.dev.mongodb import PrivateMongo
@@ -107,11 +108,9 @@ def test_an_instance_joins_when_the_servers_appear(tmp_path: Path) -> None:
     try:
         wait_for(lambda: "MongoDB" in cron.health().database, "the database to be the problem")
         with mongo:
-            wait_for(
-                lambda: "nothing listens" in cron.health().broker, "the broker to be the problem", timeout=30
-            )
+            wait_for(lambda: "nothing listens" in cron.health().broker, "the broker to be the problem")
             with rabbitmq:
-                assert ran.wait(40), cron.health()
+                assert ran.wait(PATIENCE), cron.health()
                 assert cron.health().ok
                 cron.stop()
     finally:

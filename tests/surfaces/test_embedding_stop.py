@@ -10,6 +10,7 @@ import pytest
 from applications import Namespace, wait_for
 from embedded import HOURLY, Embed, holding, run_program
 from own_time import OwnTime
+from patience import PATIENCE
 
 from cronexec import AsyncCronexec, Run, UnreachableError
 from cronexec.dev.processes import LOOPBACK
@@ -35,7 +36,7 @@ def test_a_program_that_forgets_to_stop_ends_and_hands_the_baton_over(ns: Namesp
         async def coroutine(run):
             pass
         cron.start()
-        assert started.wait(20)
+        assert started.wait(50)
         threading.Thread(target=nap, daemon=True).start()
     """
     standby = embed(instance="standby")
@@ -62,7 +63,7 @@ def test_ctrl_c_while_stop_waits_ends_the_program_soon(ns: Namespace) -> None:
             started.set()
             run.cancelled.wait(600)
         cron.start()
-        assert started.wait(20)
+        assert started.wait(50)
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
         try:
             cron.stop(grace=600)
@@ -99,7 +100,7 @@ def test_a_handler_may_stop_its_own_instance(embed: Embed) -> None:
         ended.set()
 
     cron.start()
-    assert ended.wait(20)
+    assert ended.wait(PATIENCE)
     wait_for(lambda: cron.health().state == "stopped", "the end")
     assert results == [False]
     assert cron.stop()
@@ -111,16 +112,16 @@ def test_a_second_stop_shortens_the_grace_of_the_first(embed: Embed) -> None:
     @cron.job("slow", every="1s")
     def slow(run: Run) -> None:
         started.set()
-        run.cancelled.wait(60)
+        run.cancelled.wait(600)
 
     cron.start()
-    assert started.wait(20)
+    assert started.wait(PATIENCE)
     first: list[bool] = []
-    thread = threading.Thread(target=lambda: first.append(cron.stop(grace=60)))
+    thread = threading.Thread(target=lambda: first.append(cron.stop(grace=600)))
     thread.start()
     wait_for(lambda: cron.health().state == "draining", "the first stop")
     assert not cron.stop(grace=0)
-    thread.join(10)
+    thread.join(PATIENCE)
     assert first == [False]
 
 
@@ -140,7 +141,7 @@ def test_calls_that_a_stop_overtakes_end_with_a_sentence(embed: Embed) -> None:
     thread.start()
     wait_for(lambda: cron._engine._calls, "the call")
     cron.stop()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert [type(error) for error in errors] in ([RuntimeError], [UnreachableError])
 
 
@@ -154,13 +155,13 @@ async def test_a_cancelled_stop_goes_on(ns: Namespace) -> None:
         await asyncio.sleep(1.5)
 
     await cron.start()
-    await asyncio.wait_for(started.wait(), 20)
+    await asyncio.wait_for(started.wait(), PATIENCE)
     stopping = asyncio.create_task(cron.stop())
     await asyncio.sleep(0)
     stopping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stopping
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while cron.health().state == "holder":  # noqa: ASYNC110  health tells nobody when it changes
             await asyncio.sleep(0.01)
     assert cron.health().state == "draining"
@@ -175,7 +176,7 @@ def test_a_broker_that_never_answers_does_not_hold_up_the_stop(
     with socket.create_server((LOOPBACK, 0)) as silent:  # takes connections, and says nothing on them
         cron = embed(amqp_urls=f"amqp://guest:guest@{LOOPBACK}:{silent.getsockname()[1]}/")
         cron.start()
-        asked, _, _ = select.select([silent], [], [], 20)
+        asked, _, _ = select.select([silent], [], [], PATIENCE)
         assert asked
         with OwnTime() as stopping:
             assert cron.stop()
