@@ -5,7 +5,17 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
-from cronexec.domain.run import RETRY, UNSETTLED, Cause, Outcome, Progress, Run, RunState, sources_of
+from cronexec.domain.run import (
+    RETRY,
+    UNSETTLED,
+    Cause,
+    Outcome,
+    Progress,
+    Run,
+    RunState,
+    SkipReason,
+    sources_of,
+)
 from cronexec.ports import CloseRange, Finish, Reach, Requeue, RunFilter, Settle, Start
 
 
@@ -30,7 +40,11 @@ class MemoryRunStore:
 
     async def beyond(self, watermark: datetime) -> list[Reach]:
         await self._database.reach()
-        found = _by_slot(run for run in self._runs.values() if _reaches_beyond(run, watermark))
+        found = _by_slot(
+            run
+            for run in self._runs.values()
+            if _reaches_beyond(run, watermark) and run.reason != SkipReason.PAUSED
+        )
         return [Reach(job=run.job, slot=run.slot, until=run.until) for run in found]
 
     async def start(self, runs: Sequence[Run], start: Start) -> list[str]:

@@ -18,7 +18,7 @@ from cronexec.adapters.mongo_content import slices
 from cronexec.adapters.mongo_documents import outcome_document, progress_document, reach_from, run_from
 from cronexec.adapters.mongo_errors import driver_errors
 from cronexec.adapters.mongo_requeues import requeued_by_finish, was_requeued
-from cronexec.domain.run import OUTCOMES, UNSETTLED, Cause, Progress, Run, RunState, sources_of
+from cronexec.domain.run import OUTCOMES, UNSETTLED, Cause, Progress, Run, RunState, SkipReason, sources_of
 from cronexec.ports import Finish, Reach, RunFilter, Start
 
 READ_BATCH = 250  # documents; decoding more at once would hold the event loop for too long
@@ -43,7 +43,8 @@ class MongoRunStore:
         return [run async for run in self._find({"unsettled": True}, [("slot", ASCENDING)])]
 
     async def beyond(self, watermark: datetime) -> list[Reach]:
-        where, shown = _reaching_beyond(watermark), {"_id": 0, "job": 1, "slot": 1, "until": 1, "open": 1}
+        where = _reaching_beyond(watermark) | {"reason": {"$ne": SkipReason.PAUSED.value}}
+        shown = {"_id": 0, "job": 1, "slot": 1, "until": 1, "open": 1}
         with driver_errors():
             found = self._runs.find(where, shown, sort=[("slot", ASCENDING)], allow_disk_use=True)
             return [reach_from(fields) async for fields in found]

@@ -222,7 +222,8 @@ class RunStore(Protocol):
     async def beyond(self, watermark: datetime) -> list[Reach]:
         """Return what the scheduled entries that reach beyond the watermark cover, by slot.
 
-        Left by a claim cut into several writes.
+        Left by a claim cut into several writes. Not those of pauses: how long a job is paused is said by the
+        job, and who resumes it shortens the range.
         """
         ...
 

@@ -73,7 +73,14 @@ async def found(store: Store, run: Run) -> Run | None:
 async def test_a_range_that_reaches_ahead_comes_back_with_its_note(store: Store) -> None:
     await write(store, await begin(store), entries=[AHEAD])
     assert await found(store, AHEAD) == AHEAD
-    assert await store.runs.beyond(slot_at(70)) == [Reach(job="p", slot=slot_at(60), until=slot_at(90))]
+
+
+async def test_the_range_of_a_pause_reaches_nowhere_however_long_it_is_foreseen(store: Store) -> None:
+    """It may be shortened: who went by it would leave out the slots after a resume."""
+    opened = replace(skip("o", 80, open_ended=True), reason="paused")
+    missed = replace(AHEAD, id="p@missed", job="q", reason="misfire")
+    await write(store, await begin(store), entries=[AHEAD, opened, missed])
+    assert await store.runs.beyond(slot_at(50)) == [Reach(job="q", slot=slot_at(60), until=slot_at(90))]
     assert await store.runs.beyond(slot_at(90)) == []
 
 
