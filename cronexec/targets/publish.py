@@ -15,6 +15,8 @@ from cronexec.targets import identity
 from cronexec.targets.secrets import SecretError, Secrets
 from cronexec.targets.template import Rendering
 
+MOST_BYTES = 255  # of a short string in AMQP 0-9-1
+
 
 class PublishTarget:
     """Publishes messages. The publisher belongs to whoever made it, who closes it."""
@@ -36,6 +38,9 @@ class PublishTarget:
             body, content_type = _body(target.body, rendering)
         except (TemplateError, SecretError) as error:
             return rendering.failed(str(error))
+        for what, text in (("exchange's name", exchange), ("routing key", routing_key)):
+            if len(text.encode(errors="replace")) > MOST_BYTES:
+                return rendering.failed(f"the {what} is longer than {MOST_BYTES} bytes")
         try:
             await self._publisher.publish(exchange, routing_key, body, headers, content_type=content_type)
         except CronexecError as error:

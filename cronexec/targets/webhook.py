@@ -239,8 +239,11 @@ def _why(error: Exception) -> str:
 
 def _host(url: str) -> str:
     parts = urlsplit(url)
+    host = parts.hostname or "the host"
     try:
         port = parts.port
     except ValueError:
         port = None
-    return f"{parts.hostname or 'the host'}:{port}" if port else str(parts.hostname or "the host")
+    if not port:
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -112,3 +112,11 @@ async def test_a_cancelled_publish_is_left() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert publisher.published == []
+
+
+async def test_a_routing_key_that_a_param_makes_too_long_is_said_to_be_and_nothing_is_published() -> None:
+    publisher = RecordingPublisher()
+    execution = execution_of(Document(routing_key="games.{{ params.x }}"), params={"x": "ü" * 125})
+    outcome = await target_of(publisher).execute(execution)
+    assert outcome.error == "the routing key is longer than 255 bytes"
+    assert publisher.published == []

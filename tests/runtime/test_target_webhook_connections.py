@@ -107,3 +107,8 @@ async def test_a_host_is_found_by_its_name_and_by_its_address(
 ) -> None:
     outcome = await target.execute(request_to(receiver.url.replace("127.0.0.1", host)))
     assert outcome.state is RunState.SUCCEEDED
+
+
+async def test_an_address_of_ipv6_is_told_apart_from_its_port(target: WebhookTarget) -> None:
+    outcome = await failure(target, request_to("http://[::1]:1/"))
+    assert str(outcome.error).startswith("no connection to [::1]:1: ")
