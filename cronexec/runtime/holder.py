@@ -269,6 +269,7 @@ class Holder:
                     scheduler.settled(run_id)
             here = self._dispatcher.starting_or_running()
             reaper.watch(run for run in found.values() if _is_elsewhere(run) and run.id not in here)
+            reaper.leave(run.id for run in queued)
             await scheduler.take_over(await self._adoption.ready(queued, scheduler.submit))
 
         def refused(finishes: list[Finish]) -> None:

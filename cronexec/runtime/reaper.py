@@ -59,6 +59,11 @@ class Reaper:
         """Look after these runs, which are running somewhere else, or wait for a person's decision."""
         self._foreign |= {run.id: run for run in runs}
 
+    def leave(self, run_ids: Iterable[str]) -> None:
+        """Look no more after runs that the holder has queued: what was seen of them is of their past."""
+        for run_id in run_ids:
+            self._foreign.pop(run_id, None)
+
     async def run(self) -> None:
         """Look once a second."""
         while True:
@@ -70,19 +75,17 @@ class Reaper:
             await asyncio.sleep(LOOK_INTERVAL)
 
     async def _look(self) -> None:
-        store = self._context.store
-        asked = set(self._foreign)
-        states = await store.runs.states(list(asked))
+        store, asked = self._context.store, list(self._foreign)
+        states = await store.runs.states(asked)
         abandoned = [run_id for run_id, state in states.items() if state is RunState.ABANDONED]
         unknown = [run.id for run in self._foreign.values() if run.executor is None]
         looked_up = [*abandoned, *unknown]
         found = await store.runs.get_many(looked_up) if looked_up else {}
-        for run_id in asked - states.keys():  # somebody removed the entries: nothing is to come of these runs
-            self._on_settled(self._foreign.pop(run_id))
-        for run_id, state in states.items():
+        for run_id in filter(self._foreign.__contains__, asked):
+            state = states.get(run_id)  # None: somebody removed the entry
             if state is RunState.QUEUED:
                 self._on_queued(self._foreign.pop(run_id))
-            elif found[run_id].is_settled if run_id in found else state.is_final:
+            elif state is None or (found[run_id].is_settled if run_id in found else state.is_final):
                 self._on_settled(self._foreign.pop(run_id))
         self._foreign |= {run_id: run for run_id, run in found.items() if run_id in self._foreign}
         await self._abandon_lost()

@@ -257,3 +257,21 @@ async def test_an_outcome_that_is_refused_frees_no_place_while_the_next_attempt_
     assert bench.begun("backup") == [TEN]
     bench.database.runs[TEN] = replace(elsewhere, state=RunState.SUCCEEDED)
     await anna.targets.began(slot_id("backup", 20), within=3)
+
+
+async def test_what_was_seen_of_a_run_before_it_was_retried_frees_no_place(bench: Bench) -> None:
+    await bench.seed(document("backup"))
+    run = bench.seed_run("backup", -10, state=RunState.RUNNING, token="t", executor=ELSEWHERE)  # noqa: S106  a start's token
+    anna = await bench.holder()
+    anna.targets.held.add("backup")
+    await bench.reaches(TEN, RunState.QUEUED)
+    bench.database.runs[run.id] = replace(run, state=RunState.FAILED)
+    held = anna.faults.hold("runs.states", done_first=True)
+    await held.arrived()
+    assert (await bench.request("run.retry", run=run.id))["ok"]
+    await anna.targets.began(run.id)
+    held.release()
+    await pass_time(5)
+    assert list(anna.targets.running) == [run.id]
+    anna.targets.end(run.id)
+    await anna.targets.began(TEN)
