@@ -18,12 +18,13 @@ With `wait: callback`, the receiver may answer 202 and go on (`callbacks`): the 
 until it says how the work ended.
 """
 
+import contextlib
 import json
 import os
 import ssl
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import aiohttp
 from aiohttp import DummyCookieJar
@@ -221,7 +222,7 @@ def _sentence(error: Exception, url: str) -> str:
     sentence = next(
         (text for kind, text in _SENTENCES if isinstance(error, kind)), "the request to {host} failed: {why}"
     )
-    parts = urlsplit(url)
+    parts = _parts(url)
     return sentence.format(scheme=parts.scheme, name=parts.hostname, host=_host(url), why=_why(error))
 
 
@@ -238,12 +239,17 @@ def _why(error: Exception) -> str:
 
 
 def _host(url: str) -> str:
-    parts = urlsplit(url)
+    parts = _parts(url)
     host = parts.hostname or "the host"
-    try:
-        port = parts.port
-    except ValueError:
-        port = None
-    if not port:
+    if not parts.port:
         return host
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"[{host}]:{parts.port}" if ":" in host else f"{host}:{parts.port}"
+
+
+def _parts(url: str) -> SplitResult:
+    """Return the parts of a URL; of one that has none, no error: its words would show what is in it."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        _ = parts.port
+        return parts
+    return urlsplit("")

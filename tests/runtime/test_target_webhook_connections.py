@@ -112,3 +112,15 @@ async def test_a_host_is_found_by_its_name_and_by_its_address(
 async def test_an_address_of_ipv6_is_told_apart_from_its_port(target: WebhookTarget) -> None:
     outcome = await failure(target, request_to("http://[::1]:1/"))
     assert str(outcome.error).startswith("no connection to [::1]:1: ")
+
+
+@pytest.mark.parametrize("password", ["a[b]c", "a[b", "a/b", "a#b", "a@b:c", "a?b", "a%zz", "a b"])
+async def test_a_password_that_breaks_the_url_is_not_shown(password: str, receiver: Receiver) -> None:
+    target = WebhookTarget(secrets=Secrets({"CRONEXEC_SECRET_PW": password}), clock=ManualClock(SLOT))
+    host = receiver.url.removeprefix("http://")
+    execution = request_to(f"http://user:${{secret:PW}}@{host}/status/500")
+    outcome = await target.execute(execution)
+    await target.close()
+    assert outcome.state is RunState.FAILED
+    assert outcome.error is not None
+    assert not [part for part in ("a[b", "[b]", "'b'", "a/b", "zz") if part in outcome.error]
