@@ -11,7 +11,6 @@ refused something; the connection lives). Failing to connect is an `UnreachableE
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,8 +25,9 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 from cronexec.adapters.amqp_confirms import Confirms
 from cronexec.adapters.amqp_frames import ForgivingConnection
 from cronexec.adapters.amqp_logging import calm_pika
-from cronexec.adapters.amqp_message import UNENCODABLE, Message, headers_size, message_from
+from cronexec.adapters.amqp_message import UNENCODABLE, Message, headers_size, message_from, server_version
 from cronexec.adapters.amqp_problems import (
+    NOT_FOUND,
     AmqpError,
     ChannelClosedError,
     ConnectionLostError,
@@ -175,9 +175,22 @@ class AmqpChannel:
         frame = await self._ask(self._inner.queue_declare, queue, arguments=dict(arguments), **flags)
         return Declared(ready=frame.method.message_count, consumers=frame.method.consumer_count)
 
-    async def bind_fanout(self, queue: str, exchange: str) -> None:
-        """Declare a durable fanout exchange, and have the queue get what is published to it."""
+    async def has_exchange(self, exchange: str) -> bool:
+        """Return whether there is an exchange of that name; where there is none, the channel is closed."""
+        try:
+            await self._ask(self._inner.exchange_declare, exchange, passive=True)
+        except ChannelClosedError as error:
+            if error.code != NOT_FOUND:
+                raise
+            return False
+        return True
+
+    async def declare_fanout(self, exchange: str) -> None:
+        """Declare a durable fanout exchange. Raises ChannelClosedError 406 when it is another kind."""
         await self._ask(self._inner.exchange_declare, exchange, exchange_type="fanout", durable=True)
+
+    async def bind(self, queue: str, exchange: str) -> None:
+        """Have the queue get what is published to the fanout exchange."""
         await self._ask(self._inner.queue_bind, queue, exchange)
 
     async def look_up(self, queue: str) -> Declared:
@@ -313,13 +326,6 @@ class AmqpChannel:
         for future in self._pending:
             _fail(future, error)
         self._confirms.clear()
-
-
-def server_version(properties: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the server's version as numbers, from its properties; () when it does not say."""
-    text = properties.get("version", "")
-    text = text.decode() if isinstance(text, bytes) else str(text)
-    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
 
 
 def _settle(future: "asyncio.Future[Any]", result: Any) -> None:

@@ -1,9 +1,10 @@
-"""A message as it arrives, and what one may not have to be sent.
+"""What a broker tells, as values: a message as it arrives, and what one may not have to be sent.
 
 pika tells of what it cannot encode by errors of several kinds, some of them its general one; and it sends
 headers of any length, upon which the broker closes the connection, with all that is under way on it.
 """
 
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,6 +53,13 @@ def message_from(method: Any, properties: BasicProperties, body: bytes) -> Messa
 def headers_size(properties: BasicProperties) -> int:
     """Return the bytes of properties that have headers; 0 without, which always fit. Raises UNENCODABLE."""
     return sum(map(len, properties.encode())) if properties.headers else 0
+
+
+def server_version(properties: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the server's version as numbers, from its properties; () when it does not say."""
+    text = properties.get("version", "")
+    text = text.decode() if isinstance(text, bytes) else str(text)
+    return tuple(int(number) for number in re.findall(r"\d+", text)[:3])
 
 
 def _text(value: str | bytes | None) -> str | None:

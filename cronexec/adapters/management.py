@@ -1,4 +1,4 @@
-"""RabbitMQ's management plugin, as far as it is needed: closing the connection of an instance, and policies.
+"""RabbitMQ's management plugin, as far as it is needed: closing an instance's link, and what a doctor asks.
 
 Over AMQP nobody can close another's connection, and the broker itself waits for two missed heartbeats before
 it takes the baton from an instance that is frozen or cut off. The management plugin closes it at once, and
@@ -8,7 +8,7 @@ A connection is found by its client properties, which carry the instance's id: n
 again, ids are not. The user in the URL needs the tag `management`, and sees the connections of its own user
 only (those of all users with `monitoring` or `administrator`).
 
-Over AMQP nobody is told of policies either; the doctor asks for those that apply to the namespace's queues.
+Over AMQP nobody is told of policies and bindings either; the doctor asks for those of the namespace.
 """
 
 import asyncio
@@ -84,6 +84,18 @@ class ManagementApi:
             raise self._problem("did not describe a queue")
         policy = told.get("effective_policy_definition")
         return {} if policy == [] else policy  # Erlang's empty list may be either
+
+    async def listeners_of(self, exchange: str) -> int | None:
+        """Return how many queues are bound to an exchange; None if there is none. Raises UnreachableError."""
+        path = f"/exchanges/{quote(self._vhost, safe='')}/{quote(exchange, safe='')}/bindings/source"
+        async with self._ask("GET", path) as response:
+            if response.status == NOT_FOUND:
+                return None
+            response.raise_for_status()
+            told = await response.json()
+        if not isinstance(told, list):
+            raise self._problem("did not list bindings")
+        return len(told)
 
     async def close(self) -> None:
         """Close what is open to the plugin. Idempotent."""

@@ -57,7 +57,8 @@ class RabbitmqControl:
         await self._channel.declare(
             queue, arguments=ARGUMENTS, durable=False, auto_delete=True, exclusive=True
         )
-        await self._channel.bind_fanout(queue, exchange)
+        await self._channel.declare_fanout(exchange)
+        await self._channel.bind(queue, exchange)
         await self._channel.consume(queue, self._take, on_cancel=self._cancelled, no_ack=True)
 
     async def next(self) -> bytes:

@@ -37,10 +37,14 @@ class QueueFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BrokerFacts:
-    """`queues`: by name; None for one that does not exist."""
+    """`queues`: by name; None for one that does not exist.
+
+    `control`: whether the exchange of that name exists, or what it is instead of what it should be.
+    """
 
     version: tuple[int, ...]
     queues: Mapping[str, QueueFacts | None]
+    control: bool | str = True
 
 
 async def inspect_broker(broker: RabbitMQ, topology: Topology) -> BrokerFacts:
@@ -49,7 +53,8 @@ async def inspect_broker(broker: RabbitMQ, topology: Topology) -> BrokerFacts:
     try:
         names = (topology.baton, topology.commands, topology.newer, topology.rejected)
         queues = {name: await _inspect(connection, topology, name) for name in names}
-        return BrokerFacts(version=connection.version, queues=queues)
+        control = await _inspect_exchange(connection, topology.control)
+        return BrokerFacts(version=connection.version, queues=queues, control=control)
     except AmqpError as error:
         raise connection_lost(error) from error
     finally:
@@ -65,6 +70,22 @@ async def _inspect(connection: AmqpConnection, topology: Topology, queue: str) -
         raise explain_refused(error, f"the queue {queue}") from error
     differences = await _differences(connection, topology, queue)
     return QueueFacts(ready=found.ready, consumers=found.consumers, differences=differences)
+
+
+async def _inspect_exchange(connection: AmqpConnection, exchange: str) -> bool | str:
+    """Return whether the exchange exists, or how the broker says that it differs."""
+    channel = await connection.channel()
+    try:
+        if not await channel.has_exchange(exchange):
+            return False
+        await channel.declare_fanout(exchange)
+    except ChannelClosedError as error:
+        if error.code == PRECONDITION_FAILED:
+            return error.text
+        raise explain_refused(error, f"the exchange {exchange}") from error
+    finally:
+        await channel.close()
+    return True
 
 
 async def _look_up(connection: AmqpConnection, queue: str) -> Declared:

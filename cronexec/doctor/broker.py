@@ -1,11 +1,12 @@
-"""Judges the broker: its version, the queues of the namespace, and the policies that apply to them."""
+"""Judges the broker: its version, the queues of the namespace, their policies, and its control exchange."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cronexec.adapters.rabbitmq_inspection import BrokerFacts, QueueFacts
 from cronexec.adapters.rabbitmq_topology import SINGLE, UNLIMITED_SINCE, Topology
 from cronexec.doctor.finding import Finding, fail, ok, warn
+from cronexec.ports import InstanceRecord
 
 OLDEST = (3, 8)  # quorum queues with a single active consumer
 MEASURED = (3, 10)
@@ -29,6 +30,7 @@ def judge_broker(facts: BrokerFacts, topology: Topology) -> Iterator[Finding]:
             )
         else:
             yield from _judge_queue(name, queue, facts, topology)
+    yield _judge_exchange(topology.control, facts.control)
     rejected = facts.queues.get(topology.rejected)
     if rejected is not None and rejected.ready:
         yield warn(
@@ -70,6 +72,25 @@ def judge_policies(policies: Mapping[str, Mapping[str, Any] | None]) -> Iterator
         yield ok("broker.policies", "no policy takes anything from the queues")
 
 
+def judge_control(
+    listeners: int | None, instances: Sequence[InstanceRecord], topology: Topology
+) -> Iterator[Finding]:
+    """Yield what is to be said of who listens to the control exchange; `instances` are those alive.
+
+    An instance that begins or reconnects at this moment may not listen yet.
+    """
+    listening = listeners or 0
+    if listening < len(instances):
+        yield warn(
+            "broker.control",
+            f"{listening} listen to {topology.control}, and {len(instances)} instances are alive: "
+            "those that do not listen cannot be drained",
+            "Ask again in a minute. Their logs say why: control.interrupted; else restart them.",
+        )
+    elif instances:
+        yield ok("broker.control", f"{listening} listen to {topology.control}")
+
+
 def policies_unknown(topology: Topology) -> Finding:
     """Say what cannot be looked at where the management plugin is not configured."""
     return ok(
@@ -92,6 +113,23 @@ def _judge_version(facts: BrokerFacts) -> Finding:
             "broker.version", f"RabbitMQ {text} is older than what is tested", "Update it to 3.13 or later."
         )
     return ok("broker.version", f"RabbitMQ {text}")
+
+
+def _judge_exchange(name: str, found: bool | str) -> Finding:
+    check = "broker.exchange"
+    if found is True:
+        return ok(check, f"the exchange {name} is there")
+    if found is False:
+        return warn(
+            check,
+            f"the exchange {name} does not exist: no instance can be drained",
+            "Start an instance: it declares it. One that runs does so when its connection has been closed.",
+        )
+    return fail(
+        check,
+        f"the exchange {name} is not what instances declare, so none can be drained: {found}",
+        "Delete it (in the management's pages, or rabbitmqadmin): the instances declare it anew.",
+    )
 
 
 def _judge_queue(name: str, queue: QueueFacts, facts: BrokerFacts, topology: Topology) -> Iterator[Finding]:

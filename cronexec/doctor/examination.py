@@ -1,6 +1,7 @@
 """Asks both servers and the namespace, side by side, and has the answers judged."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from cronexec.adapters.management import ManagementApi
@@ -9,7 +10,7 @@ from cronexec.adapters.rabbitmq import RabbitMQ, vhost_of
 from cronexec.adapters.rabbitmq_inspection import inspect_broker
 from cronexec.adapters.rabbitmq_topology import Topology
 from cronexec.connection import Connection, tls_context
-from cronexec.doctor.broker import judge_broker, judge_policies, policies_unknown
+from cronexec.doctor.broker import judge_broker, judge_control, judge_policies, policies_unknown
 from cronexec.doctor.database import judge_clock, judge_database
 from cronexec.doctor.events import judge_events
 from cronexec.doctor.finding import Finding, Level, fail, ok, warn
@@ -26,7 +27,7 @@ Part = Callable[[Settings, Connection], Awaitable[list[Finding]]]
 
 async def examine(settings: Settings, connection: Connection) -> list[Finding]:
     """Look at everything; returns findings in the order of settings, broker, database, namespace."""
-    parts: tuple[Part, ...] = (_settings, _broker, _database, _namespace)
+    parts: tuple[Part, ...] = (_settings, _broker, _control, _database, _namespace)
     found = await asyncio.gather(*(part(settings, connection) for part in parts))
     findings: dict[str, Finding] = {}
     for finding in (each for part in found for each in part):
@@ -54,12 +55,34 @@ async def _broker(settings: Settings, connection: Connection) -> list[Finding]:
 async def _policies(settings: Settings, topology: Topology, queues: Iterable[str]) -> list[Finding]:
     if settings.management_url is None:
         return [policies_unknown(topology)]
-    vhost = vhost_of(settings.amqp_urls[0])
-    management = ManagementApi(settings.management_url, vhost=vhost, tls=tls_context(settings))
+    async with _management(settings, settings.management_url) as management:
+        try:
+            return list(judge_policies({queue: await management.policy_of(queue) for queue in queues}))
+        except UnreachableError as error:
+            return [_unasked("broker.policies", error)]
+
+
+async def _control(settings: Settings, connection: Connection) -> list[Finding]:
+    """Compare who listens with who lives: needs both servers, and the management plugin to be told."""
+    if settings.management_url is None or not isinstance(connection.broker, RabbitMQ):
+        return []
+    topology = Topology(settings.namespace, settings.baton_queue_type)
     try:
-        return list(judge_policies({queue: await management.policy_of(queue) for queue in queues}))
-    except UnreachableError as error:
-        return [_unasked("broker.policies", error)]
+        now, instances = await connection.store.terms.ping(), await connection.store.instances.list()
+        async with _management(settings, settings.management_url) as management:
+            listeners = await management.listeners_of(topology.control)
+    except CronexecError as error:
+        return [_unasked("broker.control", error)]
+    roll = call_roll(instances, now=now, lost_after=settings.instance_lost_after)
+    return list(judge_control(listeners, roll.alive, topology))
+
+
+@contextlib.asynccontextmanager
+async def _management(settings: Settings, url: str) -> AsyncIterator[ManagementApi]:
+    vhost = vhost_of(settings.amqp_urls[0])
+    management = ManagementApi(url, vhost=vhost, tls=tls_context(settings))
+    try:
+        yield management
     finally:
         await management.close()
 
