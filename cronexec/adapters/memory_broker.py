@@ -8,11 +8,11 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
+from cronexec.adapters.clock import SystemClock
 from cronexec.adapters.link_events import LinkEvents
 from cronexec.adapters.memory_hub import (
     BATON,
@@ -26,7 +26,15 @@ from cronexec.adapters.memory_hub import (
 )
 from cronexec.adapters.rejected import rejected_command, rejected_headers
 from cronexec.errors import NotYetAppliedError, RefusedError, UnreachableError
-from cronexec.ports import BatonArrived, CommandArrived, LinkEvent, QueueDepth, RejectedCommand, TakenReject
+from cronexec.ports import (
+    BatonArrived,
+    Clock,
+    CommandArrived,
+    LinkEvent,
+    QueueDepth,
+    RejectedCommand,
+    TakenReject,
+)
 
 BATON_PREFETCH = 8
 COMMAND_PREFETCH = 512
@@ -34,12 +42,17 @@ KEPT_PREFETCH = 64
 
 
 class MemoryBroker:
-    """A `Broker` for one instance. Those that share a hub compete. `user` is who it logs in as."""
+    """A `Broker` for one instance. Those that share a hub compete.
 
-    def __init__(self, hub: MemoryHub | None = None, *, user: str = "guest") -> None:
+    `user` is who it logs in as; `clock`: the one that the database's readings go to, else this machine's.
+    """
+
+    def __init__(
+        self, hub: MemoryHub | None = None, *, user: str = "guest", clock: Clock | None = None
+    ) -> None:
         self.hub = hub or MemoryHub()
         self._links: list[MemoryLink] = []
-        self._publisher = MemoryPublisher(self.hub, user)
+        self._publisher = MemoryPublisher(self.hub, user, clock or SystemClock())
 
     async def open_link(self) -> "MemoryLink":
         self.hub.check_reachable()
@@ -223,9 +236,10 @@ class MemoryControl:
 class MemoryPublisher:
     """A `Publisher`. Publishes to queues of the hub at once; what is blocked is not kept for later."""
 
-    def __init__(self, hub: MemoryHub, user: str) -> None:
+    def __init__(self, hub: MemoryHub, user: str, clock: Clock) -> None:
         self._hub = hub
         self._user = user
+        self._clock = clock
         self._is_closed = False
 
     async def publish_baton(self, message_id: str, body: bytes, timeout: float) -> bool:  # noqa: ARG002
@@ -256,7 +270,7 @@ class MemoryPublisher:
 
     async def reject(self, command: CommandArrived, *, code: str, message: str, field: str | None) -> None:
         self._check_takes()
-        headers = rejected_headers(command, code=code, message=message, field=field, at=datetime.now(UTC))
+        headers = rejected_headers(command, code=code, message=message, field=field, at=self._clock.now())
         message_id = command.message_id or uuid4().hex
         self._hub.queues[REJECTED].put(
             MemoryMessage(body=command.body, message_id=message_id, headers=headers)

@@ -1,13 +1,15 @@
 """The hooks by which the in-memory broker is broken on purpose."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
 from cronexec.adapters.memory_broker import MemoryBroker
+from cronexec.adapters.memory_clock import ManualClock
 from cronexec.adapters.memory_hub import BATON, COMMANDS
 from cronexec.errors import UnreachableError
-from cronexec.ports import BatonArrived, LinkLost
+from cronexec.ports import BatonArrived, CommandArrived, LinkLost
 
 
 async def test_blocked_publishes_are_not_confirmed_and_do_not_arrive() -> None:
@@ -60,3 +62,11 @@ async def test_closing_one_instance_leaves_the_others_alone() -> None:
     await second.publisher().publish_baton("one", b"{}", 1)
     async with asyncio.timeout(1):
         assert isinstance(await waiting.events(), BatonArrived)
+
+
+async def test_a_rejected_command_is_stamped_with_the_time_of_the_clock_given() -> None:
+    long_ago = datetime(2001, 2, 3, tzinfo=UTC)
+    broker = MemoryBroker(clock=ManualClock(long_ago))
+    command = CommandArrived(tag=1, body=b"{}")
+    await broker.publisher().reject(command, code="invalid", message="why", field=None)
+    assert [each.rejected_at for each in await broker.rejected()] == [long_ago]

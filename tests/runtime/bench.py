@@ -219,14 +219,14 @@ class Bench:
         self.store = MemoryStore(self.database).store
         self.evidence: list[Line] = []
         self.members: list[Member] = []
-        self._requests = MemoryBroker(self.hub)
+        self._requests = MemoryBroker(self.hub, clock=self.clock)
         self._commands = 0
 
     def make(self, name: str, **settings: Any) -> Member:
         """Make an instance that is not started."""
         events: list[dict[str, Any]] = []
         faults = Faults()
-        broker = MemoryBroker(self.hub)
+        broker = MemoryBroker(self.hub, clock=self.clock)
         targets = ScriptedTargets(name, self.clock, self.evidence)
         tally = Tally(self.clock.now)
         context = Context(
