@@ -1,4 +1,11 @@
-"""The acknowledgement timeout (15 s here) takes a baton away that is not renewed, and only that."""
+"""The acknowledgement timeout (15 s here) takes a baton away that is not renewed, and only that.
+
+When it strikes is the broker's affair. 3.10 and 4.0 look once a minute. 4.3 has a timer for the oldest
+delivery of a quorum queue, and sets it anew after each look: not, however, where the look is done within the
+very millisecond that the timer was set for. Then nothing strikes until the queue has anything else to do. On
+4.3.6 this was so for 10 of 1,000 deliveries, each of which was taken back some milliseconds after another
+consumer had come. So the test gives the queue something to do.
+"""
 
 import asyncio
 
@@ -10,7 +17,8 @@ from two_minutes import LENGTH, RENEW_INTERVAL, TwoMinutes
 from cronexec.adapters.rabbitmq_topology import QueueType
 from cronexec.dev.rabbitmq import PrivateRabbitmq
 
-STRUCK_WITHIN = 160.0  # seconds: 3.10 and 4.0 look once a minute; 4.3 once took longer than 100 s
+STRUCK_WITHIN = 160.0  # seconds
+LOOK_INTERVAL = 10.0
 NO_MEMORY, ENOUGH_MEMORY = "0.000001", "0.4"
 
 
@@ -41,10 +49,21 @@ async def begin(schedule: Schedule) -> Contender:
 
 
 async def struck_by_the_timeout(schedule: Schedule, holder: Contender) -> None:
-    ended = await schedule.until(lambda: holder.said("term.ended"), "end of the term", STRUCK_WITHIN)
+    looking = asyncio.create_task(keep_the_queue_looking(schedule))
+    try:
+        ended = await schedule.until(lambda: holder.said("term.ended"), "end of the term", STRUCK_WITHIN)
+    finally:
+        looking.cancel()
     assert "acknowledgement" in ended[0]["reason"] or "cancelled the consumer" in ended[0]["reason"]
     await schedule.until(lambda: schedule.epoch > 1, "second term")
     await schedule.slots_run(2)
+
+
+async def keep_the_queue_looking(schedule: Schedule) -> None:
+    """Come as a third consumer, behind the two that are there, and go again."""
+    while True:
+        await asyncio.sleep(LOOK_INTERVAL)
+        await schedule.operate(lambda channel: channel.basic_consume(schedule.baton, lambda *_: None))
 
 
 async def renewed_again(schedule: Schedule) -> None:

@@ -6,13 +6,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
-from broker_bench import (
-    Ctl,
-    Make,
-    replaced,
-    until,
-    within,
-)
+from broker_bench import Ctl, Make, replaced, until, within
 from patience import PATIENCE
 
 from cronexec.adapters.rabbitmq import RabbitMQ

@@ -3,12 +3,7 @@
 import asyncio
 
 import pytest
-from broker_bench import (
-    Bench,
-    assert_quiet,
-    command,
-    send,
-)
+from broker_bench import Bench, assert_quiet, command, send
 
 from cronexec.ports import CommandArrived
 

@@ -5,13 +5,7 @@ import threading
 from datetime import timedelta
 
 import pytest
-from broker_bench import (
-    Ctl,
-    Make,
-    depth,
-    until,
-    within,
-)
+from broker_bench import Ctl, Make, depth, until, within
 from patience import PATIENCE
 
 from cronexec.adapters.rabbitmq import RabbitMQ

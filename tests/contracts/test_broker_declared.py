@@ -5,19 +5,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pika
 import pytest
-from broker_bench import (
-    Make,
-    until,
-    within,
-)
+from broker_bench import Make, until, within
 from patience import PATIENCE
 
-from cronexec.adapters.amqp import server_version
+from cronexec.adapters.amqp_message import server_version
 from cronexec.adapters.clock import SystemClock
 from cronexec.adapters.rabbitmq_topology import Topology
 from cronexec.errors import UnreachableError
-from cronexec.ports import BatonArrived, CommandArrived
+from cronexec.ports import BatonArrived, CommandArrived, LinkLost
 
 
 @pytest.mark.parametrize(
@@ -103,3 +100,21 @@ async def test_a_rejected_command_is_stamped_with_the_databases_time(make: Make)
     (found,) = await broker.rejected()
     assert found.rejected_at is not None
     assert abs(found.rejected_at - there) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("deleted", ["commands", "commands.newer"])
+async def test_a_lost_link_names_the_queue_whose_consumer_the_broker_cancelled(
+    make: Make, amqp_url: str, namespace: str, deleted: str
+) -> None:
+    link = await make().open_link()
+    await link.take_kept()
+    await link.take_commands()
+
+    def delete() -> None:
+        with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
+            connection.channel().queue_delete(f"{namespace}.{deleted}")
+
+    await asyncio.to_thread(delete)
+    lost = await within(PATIENCE, link.events())
+    assert isinstance(lost, LinkLost)
+    assert f"the consumer of {namespace}.{deleted} (" in lost.reason

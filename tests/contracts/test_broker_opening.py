@@ -13,11 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from broker_bench import (
-    Ctl,
-    Make,
-    replaced,
-)
+from broker_bench import Ctl, Make, replaced
 
 from cronexec.adapters.amqp_stream import AsyncioStreams
 from cronexec.errors import SettingsError, UnreachableError

@@ -6,12 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from broker_bench import (
-    QUIET,
-    Bench,
-    command,
-    put_baton,
-)
+from broker_bench import QUIET, Bench, command, put_baton
 from patience import PATIENCE
 
 from cronexec.errors import NotYetAppliedError, RefusedError, UnreachableError
