@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
@@ -12,6 +12,7 @@ from cronexec.cli.failure import failure_of
 from cronexec.cli.namespaces import run_sending
 from cronexec.cli.output import Instant, Length, examples, json_option, print_json, stop
 from cronexec.cli.params import params_options, read_params
+from cronexec.cli.present import instant_after
 from cronexec.cli.run_watch import end_watch
 from cronexec.cli.session import Session, wait_option
 from cronexec.cli.watch_view import new_view, show_run
@@ -74,7 +75,7 @@ def pause(
     """
     if until is not None and length is not None:
         raise click.UsageError("give --until or --for, not both")
-    until = until if length is None else datetime.now(UTC) + length
+    until = until if length is None else instant_after(length)
 
     async def one(session: Session, name: str) -> Mapping[str, Any]:
         return await session.client.jobs.pause(name, until=until, reason=reason, owner=owner)
@@ -102,9 +103,14 @@ def resume(ctx: click.Context, names: Sequence[str], wait: float, as_json: bool)
         return await session.client.jobs.resume(name)
 
     def said(result: Mapping[str, Any]) -> str:
-        return f"resumed; next {result.get('next')}" if result["changed"] else "was not paused"
+        return f"resumed{next_text(result)}" if result["changed"] else "was not paused"
 
     for_each(ctx, names, one, wait=wait, as_json=as_json, said=said)
+
+
+def next_text(result: Mapping[str, Any]) -> str:
+    """Return when the job runs next, where a result knows it, as the end of a sentence."""
+    return f"; next {result['next']}" if result.get("next") else ""
 
 
 def for_each(
@@ -138,6 +144,8 @@ def for_each(
                 click.echo(f"{name}: {said(result)}")
     if as_json:
         print_json({"jobs": records})
+    elif not records:
+        click.echo("There are no jobs.")
     stop(ctx, max(codes))
 
 

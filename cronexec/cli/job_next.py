@@ -7,7 +7,7 @@ own instant is shown beside the slot.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import Any, assert_never
 from zoneinfo import ZoneInfo
@@ -28,6 +28,7 @@ from cronexec.cli.output import (
     seconds,
     stop,
 )
+from cronexec.cli.present import present
 from cronexec.cli.session import run_session
 from cronexec.domain.clock_change import ChangedSlot, ClockChange
 from cronexec.domain.hashed import is_hashed
@@ -148,7 +149,7 @@ def next_slots(
 def _of_expression(ctx: click.Context, cron: str, timezone: str, hashed: str | None) -> _Shown:
     if is_hashed(cron) and hashed is None:
         raise click.UsageError("H is hashed on a job's name; give it with --hash NAME")
-    now = datetime.now(UTC)
+    now = present()
     try:
         schedule = Schedule.from_document({"cron": cron, "timezone": timezone}, name=hashed or "")
     except ScheduleError as error:
@@ -169,7 +170,7 @@ def _of_file(ctx: click.Context, file: str, name: str | None, *, as_json: bool) 
     if len(found) != 1:
         known = ", ".join(each.name for each in reading.jobs[:10]) or "none"
         raise click.UsageError(f"give the NAME of one job of {file}; it has: {known}")
-    now = datetime.now(UTC)
+    now = present()
     return _Shown(name=found[0].name, schedule=found[0].schedule, after=now, now=now)
 
 
@@ -181,7 +182,7 @@ def _of_job(ctx: click.Context, name: str) -> _Shown:
 def _print(shown: _Shown, start: datetime | None, count: int, *, as_json: bool) -> None:
     shown = replace(shown, after=start) if start is not None else shown
     slots = list(islice(shown.slots(), count))
-    paused = shown.job.paused if shown.job is not None else None
+    paused = shown.job.paused_at(shown.now) if shown.job is not None else None
     if as_json:
         document = shown.schedule.to_document()
         records = [shown.record(slot) for slot in slots]

@@ -5,13 +5,15 @@ that is put later is not in it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import click
 
-from cronexec.cli.job_control import for_each, names_argument
+from cronexec.cli.job_control import for_each, names_argument, next_text
+from cronexec.cli.namespaces import require_served
 from cronexec.cli.output import Instant, Length, examples, json_option, people, print_json, print_table
+from cronexec.cli.present import instant_after
 from cronexec.cli.records import blackout_record
 from cronexec.cli.session import Session, run_session, wait_option
 from cronexec.domain.job import Job
@@ -46,15 +48,23 @@ class Selection:
         return self._names or [job.name for job in await self.jobs(session)]
 
     async def jobs(self, session: Session) -> list[Job]:
-        """Return the jobs that there are of it."""
+        """Return the jobs. Raises RefusedError as `names`, and where a name or the namespace is nobody's."""
         jobs = await session.client.jobs.list()
+        if not jobs:
+            await require_served(session)
         if self._names:
-            return [job for job in jobs if job.name in self._names]
+            return _named(jobs, self._names)
         found = [job for job in jobs if self._labels.items() <= job.document.labels.items()]
         if self._labels and not found:
             said = ", ".join(f"{key}={value}" for key, value in self._labels.items())
             raise RefusedError("not_found", f"no job has the label {said}", "label")
         return found
+
+
+def _named(jobs: Sequence[Job], names: Sequence[str]) -> list[Job]:
+    if missing := set(names) - {job.name for job in jobs}:
+        raise RefusedError("not_found", f"there is no job {', '.join(sorted(missing))}", "name")
+    return [job for job in jobs if job.name in names]
 
 
 def _label(text: str) -> tuple[str, str]:
@@ -140,7 +150,7 @@ def blackout(
     which = Selection(names, labels, every=every)
     if (end is None) == (length is None):
         raise click.UsageError("give --to or --for")
-    until = end if end is not None else (start or datetime.now(UTC)) + (length or timedelta())
+    until = end or instant_after(length or timedelta(), start)
 
     async def one(session: Session, name: str) -> Mapping[str, Any]:
         return await session.client.jobs.black_out(name, start=start, end=until, reason=reason)
@@ -197,7 +207,7 @@ def unblackout(
         return await session.client.jobs.lift_blackouts(name, reason=reason)
 
     def said(result: Mapping[str, Any]) -> str:
-        return f"windows lifted: {result['lifted']}; next {result['next']}"
+        return f"windows lifted: {result['lifted']}{next_text(result)}"
 
     which = Selection(names, labels, every=every)
     for_each(ctx, which.names, one, wait=wait, as_json=as_json, said=said)

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from cronexec.cli.present import instant_after
 from cronexec.domain.duration import parse_duration
 from cronexec.errors import FieldProblem
 
@@ -221,16 +222,18 @@ class Instant(click.ParamType[datetime]):
             return value
         try:
             length = parse_duration(value)
-            return datetime.now(UTC) + (length if self._ahead else -length)
         except ValueError:
-            pass
+            return self._read(value, param, ctx)
+        return instant_after(length if self._ahead else -length)
+
+    def _read(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         try:
-            instant = datetime.fromisoformat(value)
-        except ValueError:
+            instant = datetime.fromisoformat(text)
+            return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):
             self.fail(
-                f"{value!r} is neither a length {'from now' if self._ahead else 'back from now'} (1h) "
+                f"{text!r} is neither a length {'from now' if self._ahead else 'back from now'} (1h) "
                 "nor an instant (2026-12-24T18:00Z)",
                 param,
                 ctx,
             )
-        return instant if instant.tzinfo else instant.replace(tzinfo=UTC)

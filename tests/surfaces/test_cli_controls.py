@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from applications import wait_for
 from cli_program import CommandLine
 
 
@@ -112,3 +113,39 @@ def test_a_control_without_jobs_or_without_an_end_is_a_usage_error(arguments: tu
 def test_a_label_that_no_job_has_is_refused(cronexec: CommandLine, name: str) -> None:
     refused = cronexec("job", "blackout", "-l", f"team={name}", "--for", "1h")
     assert (refused.code, f"no job has the label team={name}" in refused.err) == (1, True)
+
+
+def test_windows_of_what_is_not_there_are_refused(cronexec: CommandLine, name: str) -> None:
+    refused = cronexec("job", "blackout", "--list", name, f"{name}-x")
+    assert (refused.code, refused.err) == (1, f"Error: there is no job {name}-x\n")
+    elsewhere = cronexec("--namespace", f"no{secrets.token_hex(4)}", "job", "blackout", "--list")
+    assert (elsewhere.code, "no instance has ever served" in elsewhere.err) == (1, True)
+
+
+def test_a_pause_that_is_over_is_not_told_of(cronexec: CommandLine, name: str) -> None:
+    assert "is paused: slots are skipped until" not in cronexec("job", "next", name).err
+    assert cronexec("job", "pause", name, "--for", "1s").code == 0
+    assert f"{name} is paused: slots are skipped until" in cronexec("job", "next", name).err
+
+    assert wait_for(lambda: not show(cronexec, name)["paused"], "the end of the pause")
+
+    answer = cronexec("job", "next", name)
+    assert (answer.code, answer.err) == (0, "")
+    assert cronexec("job", "next", name, "--json").json["paused"] is False
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "list", "--since", "999999d"),
+        ("run", "list", "--since", "0001-01-01T00:00+05:00"),
+        ("job", "pause", "some", "--for", "9999999d"),
+        ("job", "blackout", "some", "--for", "9999999d"),
+        ("job", "blackout", "some", "--from", "9999-12-31", "--for", "2d"),
+        ("job", "blackout", "some", "--to", "9999999d"),
+    ],
+    ids=" ".join,
+)
+def test_an_instant_beyond_the_calendar_is_a_usage_error(arguments: tuple[str, ...]) -> None:
+    answer = CommandLine({})(*arguments)
+    assert (answer.code, "Error: Invalid value" in answer.err) == (2, True)
