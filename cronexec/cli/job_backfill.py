@@ -1,7 +1,8 @@
 """`cronexec job backfill`: run a job for slots of the past."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import click
@@ -20,10 +21,12 @@ from cronexec.cli.output import (
     stop,
 )
 from cronexec.cli.params import params_options, read_params
+from cronexec.cli.retention import read_retention
 from cronexec.cli.session import Session, run_session, wait_option
 from cronexec.domain.backfill import MOST_SLOTS, Ran
+from cronexec.domain.command import ErrorCode
 from cronexec.domain.duration import format_duration
-from cronexec.errors import CronexecError
+from cronexec.errors import CronexecError, RefusedError
 
 MOST_AT_ALL = 1_000_000
 MOST_A_SECOND = 500
@@ -95,7 +98,7 @@ def backfill(
     async def look(session: Session) -> Outlook:
         await require_served(session)
         outlook = await session.client.jobs.past(name, since, until, most=limit)
-        _warn_of_forgotten(outlook, session.settings.retention)
+        await _warn_of_forgotten(session, outlook)
         return outlook
 
     if dry_run:
@@ -106,6 +109,7 @@ def backfill(
         outlook = await look(session)
         given = await read_params(session, name, pairs, params)
         sent = Sent(name, len(outlook.slots))
+        _check(outlook, how, given)
         await sent.run(session.client.jobs.backfill_parts(outlook, ran=how, params=given, rate=rate))
         return sent
 
@@ -120,10 +124,23 @@ def backfill(
         stop(ctx, failure.exit_code)
 
 
-def _warn_of_forgotten(outlook: Outlook, retention: timedelta) -> None:
+def _check(outlook: Outlook, how: Ran, params: Mapping[str, Any] | None) -> None:
+    """Raise RefusedError as the holder would, with the options that help."""
+    try:
+        outlook.check(how, params)
+    except RefusedError as error:
+        if error.field == "limit":
+            raise RefusedError(error.code, f"{error}; --limit allows more", error.field) from None
+        if error.code == ErrorCode.CONFLICT:
+            raise RefusedError(error.code, f"{error} (--missing or --force)", error.field) from None
+        raise
+
+
+async def _warn_of_forgotten(session: Session, outlook: Outlook) -> None:
     """Say where the ledger does not reach back to the first slot."""
-    if outlook.slots and outlook.slots[0] < datetime.now(UTC) - retention:
-        kept = format_duration(retention)
+    now, retention = await asyncio.gather(session.store.terms.ping(), read_retention(session))
+    if outlook.slots and outlook.slots[0] < now - retention.length:
+        kept = format_duration(retention.length)
         click.echo(f"Warning: the ledger goes back {kept}: what ran before that is not known", err=True)
 
 
@@ -163,7 +180,8 @@ class Sent:
         before = f", {counts['ran_before']} ran before" if counts["ran_before"] else ""
         excluded = f", {counts['excluded']} are excluded" if counts["excluded"] else ""
         rest = f"; not sent: those from {counts['next']} on" if counts["next"] else ""
-        return f"{counts['name']}: {counts['queued']} runs are queued{before}{excluded}{rest}"
+        queued = "1 run is queued" if counts["queued"] == 1 else f"{counts['queued']} runs are queued"
+        return f"{counts['name']}: {queued}{before}{excluded}{rest}"
 
 
 def _show(outlook: Outlook, *, as_json: bool) -> None:

@@ -1,12 +1,7 @@
-"""`cronexec ledger`: whether every due slot is accounted for.
-
-How far back that can be said is the retention of the instances, who write the ledger: it is read from what
-they wrote, since the settings here may say something else. Only where nothing shows it these count.
-"""
+"""`cronexec ledger`: whether every due slot is accounted for, as far back as the ledger goes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import click
@@ -22,8 +17,8 @@ from cronexec.cli.output import (
     progress,
     stop,
 )
+from cronexec.cli.retention import Retention, read_retention
 from cronexec.cli.session import Session, run_session
-from cronexec.domain.duration import format_duration
 from cronexec.domain.run import slot_text
 from cronexec.domain.verification import Finding, Verification
 from cronexec.errors import RefusedError
@@ -62,7 +57,7 @@ def verify(ctx: click.Context, since: datetime | None, job: str | None, as_json:
 
     async def work(session: Session) -> tuple[Verified, Retention]:
         await require_served(session)
-        kept = await _retention(session)
+        kept = await read_retention(session)
         with progress("verifying") as report:
             verified = await verify_ledger(
                 session.store, retention=kept.length, since=since, job=job, report=report
@@ -77,25 +72,6 @@ def verify(ctx: click.Context, since: datetime | None, job: str | None, as_json:
     else:
         _tell(verified, kept)
     stop(ctx, 0 if verified.total.ok else BREACHED)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Retention:
-    """For how long settled entries are kept, and who says so: the ledger, or the settings here."""
-
-    length: timedelta
-    origin: str
-
-    def __str__(self) -> str:
-        shown = "as the ledger shows" if self.origin == "ledger" else "as the settings here say"
-        return f"retention {format_duration(self.length)}, {shown}"
-
-
-async def _retention(session: Session) -> Retention:
-    shown = await session.connection.mongo.retention()
-    if shown is None:
-        return Retention(length=session.settings.retention, origin="settings")
-    return Retention(length=shown, origin="ledger")
 
 
 def _record(verified: Verified, kept: Retention) -> dict[str, Any]:
