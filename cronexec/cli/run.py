@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 import click
 
@@ -135,7 +135,9 @@ def _remark(run: Run) -> str | None:
         return progress_text(run.progress)
     error = run.outcome.error if run.outcome else None
     reason = f"{run.reason}: {run.note}" if run.note else reason_of(run)
-    remark = " ".join(filter(None, (reason, error))).split("\n")[0]
+    waits = run.state is RunState.QUEUED and run.not_before is not None
+    later = f"not before {people(run.not_before)}" if waits else None
+    remark = ": ".join(filter(None, (reason, error, later))).split("\n")[0]
     return remark if len(remark) <= LONGEST_REASON else f"{remark[:LONGEST_REASON]}…"
 
 
@@ -148,7 +150,7 @@ def _remark(run: Run) -> str | None:
 @click.pass_context
 def show(ctx: click.Context, run_id: str, as_json: bool) -> None:
     """Show one run: what is known of it, without what it printed."""
-    found = _found(ctx, run_id)
+    found, now = run_session(ctx, lambda session: _find_now(session, run_id))
     record = run_record(found)
     if as_json:
         print_json(record)
@@ -164,7 +166,7 @@ def show(ctx: click.Context, run_id: str, as_json: bool) -> None:
         "lateness_s": None,
         "lateness": seconds(found.lateness_s),
         "duration_s": None,
-        "duration": seconds(found.duration_s or _so_far(found)),
+        "duration": seconds(found.duration_s or _so_far(found, now)),
         "progress": found.progress and progress_text(found.progress),
         "params": json.dumps(dict(found.params), ensure_ascii=False) if found.params else None,
     }
@@ -179,14 +181,14 @@ def _attempt(former: AttemptRecord) -> str:
     return f"{former.attempt}: {outcome.state.value}{where}{f', {why}' if why else ''}".split("\n")[0]
 
 
-def _so_far(run: Run) -> float | None:
+def _so_far(run: Run, now: datetime) -> float | None:
     if run.state is not RunState.RUNNING or run.started_at is None:
         return None
-    return (datetime.now(UTC) - run.started_at).total_seconds()
+    return (now - run.started_at).total_seconds()
 
 
-def _found(ctx: click.Context, run_id: str) -> Run:
-    return run_session(ctx, lambda session: find_run(session, run_id))
+async def _find_now(session: Session, run_id: str) -> tuple[Run, datetime]:
+    return await find_run(session, run_id), await session.store.terms.ping()
 
 
 for control in (cancel, retry, resolve):

@@ -75,9 +75,9 @@ def resolve(ctx: click.Context, run_id: str, state: str, wait: float, as_json: b
 
 def _change(ctx: click.Context, run_id: str, change: Change, wait: float) -> Mapping[str, Any]:
     async def work(session: Session) -> Mapping[str, Any]:
-        found = await session.client.runs.get(run_id)
-        named = run_id if found or "@" not in run_id else (await find_run(session, run_id)).id
-        return await change(session, named)
+        if "#" in run_id:  # its trigger may be under way still: the holder takes one command after the other
+            return await change(session, run_id)
+        return await change(session, (await find_run(session, run_id)).id)
 
     return run_sending(ctx, work, wait=wait)
 

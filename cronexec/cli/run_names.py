@@ -27,6 +27,11 @@ def displayed_id(run: Run) -> str:
     return run.id if run.until is None else f"{slot_run_id(run.job, run.slot)} … {slot_text(run.until)}"
 
 
+def is_run_id(given: str) -> bool:
+    """Whether `given` names a run, and not a job."""
+    return "@" in given or "#" in given
+
+
 async def find_run(session: Session, given: str) -> Run:
     """Return the run that `given` names. Raises RefusedError where there is none."""
     found = await session.client.runs.get(given)
@@ -34,7 +39,8 @@ async def find_run(session: Session, given: str) -> Run:
         found = await _find_slot(session, given)
     if found is None:
         await require_served(session)
-        raise RefusedError("not_found", f"there is no run {given}", "run")
+        hint = "" if is_run_id(given) else f"; 'cronexec run list --job {given}' shows those of a job"
+        raise RefusedError("not_found", f"there is no run {given}{hint}", "run")
     return found
 
 

@@ -1,17 +1,19 @@
 """`cronexec run watch` and `cronexec run logs`: what runs write and how far they are, from any instance."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import click
 
 from cronexec.cli.failure import NOT_YET
-from cronexec.cli.output import Length, examples, json_option, print_json, stop
-from cronexec.cli.records import output_record, reason_of, run_record
-from cronexec.cli.run_names import find_run
+from cronexec.cli.job_found import find_job
+from cronexec.cli.output import Length, examples, json_option, people, print_json, stop
+from cronexec.cli.records import next_slot, output_record, reason_of, run_record
+from cronexec.cli.run_names import find_run, is_run_id
 from cronexec.cli.session import Session, run_session
 from cronexec.cli.watch_view import OutputView, View, new_view, show_run
 from cronexec.domain.duration import format_duration
+from cronexec.domain.job import Job
 from cronexec.domain.run import Output, Run, RunState
 from cronexec.errors import RefusedError
 from cronexec.ports import RunFilter
@@ -19,6 +21,7 @@ from cronexec.watching import outcome_of, output_of_attempt
 
 LOOK_INTERVAL = 0.5  # seconds
 UNSETTLED = (RunState.RUNNING, RunState.QUEUED)
+HAVING_RUN = tuple(state for state in RunState if state is not RunState.SKIPPED)
 
 
 @examples(
@@ -52,7 +55,7 @@ def end_watch(
     if run is None:
         if as_json:
             print_json({"run": run_id, "state": "unsettled"})
-        length = f" within {format_duration(timeout)}" if timeout else ""
+        length = "" if timeout is None else f" within {format_duration(timeout)}"
         click.echo(f"{run_id} is not over{length}; it goes on", err=True)
         stop(ctx, NOT_YET)
     if as_json:
@@ -66,23 +69,30 @@ def _ends(output: Output | None) -> dict[str, object]:
 
 
 async def _run_to_watch(session: Session, given: str, *, quiet: bool) -> str:
-    if "@" in given or "#" in given:
+    if is_run_id(given):
         return (await find_run(session, given)).id
-    if await session.client.jobs.get(given) is None:
-        raise RefusedError("not_found", f"there is no job {given}", "job")
-    newest = await session.client.runs.list(RunFilter(job=given, limit=1))
+    newest = await session.client.runs.list(RunFilter(job=given, states=HAVING_RUN, limit=1))
     said = quiet
     while True:
+        job, now = await find_job(session, given)
         for state in UNSETTLED:
             if found := await session.client.runs.list(RunFilter(job=given, states=[state], limit=1)):
                 return found[0].id
-        now_newest = await session.client.runs.list(RunFilter(job=given, limit=1))
+        now_newest = await session.client.runs.list(RunFilter(job=given, states=HAVING_RUN, limit=1))
         if now_newest and now_newest[0].id not in [each.id for each in newest]:
             return now_newest[0].id  # it was over between two looks
         if not said:
-            click.echo(f"{given}: waiting for its next run", err=True)
+            click.echo(f"{given}: waiting for its next run{_due(job, now)}", err=True)
             said = True
         await asyncio.sleep(LOOK_INTERVAL)
+
+
+def _due(job: Job, now: datetime) -> str:
+    """Say when the job runs next, as far as its schedule is concerned."""
+    following = next_slot(job, now)
+    if following is not None:
+        return f", due at {people(following)}"
+    return f"; it {'is paused' if job.paused_at(now) else 'has no slots to come'}: only a trigger starts one"
 
 
 @examples(
@@ -125,7 +135,7 @@ def logs(ctx: click.Context, run_id: str, attempt: int | None, follow: bool, as_
         click.echo(output.text, nl=not output.text.endswith("\n"))
     elif not found.state.is_final:
         former = f"; --attempt {number - 1} prints the one before" if number > 1 else ""
-        click.echo(f"{run_id} is {found.state.value}: it has written nothing yet{former}", err=True)
+        click.echo(f"{found.id} is {found.state.value}: it has written nothing yet{former}", err=True)
     else:
         click.echo(f"{found.id} {_why_silent(found)}", err=True)
 

@@ -89,9 +89,9 @@ class TerminalView(ExitStack):
 
         super().__init__()
         self._bars = Bars(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[far]}"),
+            TextColumn("{task.fields[far]}", markup=False),
             TimeElapsedColumn(),
             console=Console(highlight=False),
             transient=True,
@@ -138,13 +138,17 @@ async def show_run(session: Session, run_id: str, view: View, timeout: timedelta
     """Show a run until it is settled. Returns it; None where that took longer than `timeout`."""
     seen: Run | None = None
     try:
-        async with asyncio.timeout(timeout.total_seconds() if timeout else None):
+        async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
             with view:
                 async for sight in watch(session.store, run_id):
                     seen = sight.run
                     view.show(sight)
     except TimeoutError:
         return None
+    except asyncio.CancelledError:  # Ctrl-C
+        if seen is not None and not seen.state.is_final:
+            click.echo(f"{run_id} goes on; 'cronexec run cancel {run_id}' ends it", err=True)
+        raise
     return seen
 
 

@@ -216,20 +216,20 @@ def _is_lost(run: Run, present: set[str]) -> bool:
 
 
 def _running_row(run: Run, now: datetime, *, lost: bool) -> tuple[RenderableType, ...]:
-    where = run.executor.name if run.executor else ""
+    where = Text(run.executor.name if run.executor else "", "dim" if lost else "")
     since = seconds_text(max((now - run.started_at).total_seconds(), 0)) if run.started_at else ""
     progress = run.progress
     if lost:
-        return Text(run.job, "dim"), Text(where, "dim"), Text("its instance died", "red"), "", ""
+        return Text(run.job, "dim"), where, Text("its instance died", "red"), "", ""
     if progress is None:
         return run.job, where, Text(f"for {since}", "dim"), "", ""
     if not progress.total:
-        return run.job, where, Text(f"{progress.done:g}", "cyan"), "", f"{since} {progress.message}"
+        return run.job, where, Text(f"{progress.done:g}", "cyan"), "", Text(f"{since} {progress.message}")
     share = min(max(progress.done / progress.total, 0), 1)
     bar = ProgressBar(
         total=1.0, completed=share, width=BAR_WIDTH, complete_style="cyan", finished_style="green"
     )
-    return run.job, where, bar, f"{share:.0%}", progress.message
+    return run.job, where, bar, f"{share:.0%}", Text(progress.message)
 
 
 def _latest(scene: Scene, rows: int, *, wide: bool) -> RenderableType:
@@ -258,7 +258,7 @@ def _latest_row(run: Run, kinds: Mapping[str, str]) -> tuple[RenderableType, ...
         Text(run.state.value, STATES.get(run.state, "")),
         seconds_text(run.lateness_s),
         seconds_text(run.duration_s),
-        run.executor.name if run.executor else "",
+        Text(run.executor.name if run.executor else ""),
     )
 
 

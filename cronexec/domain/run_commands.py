@@ -90,4 +90,6 @@ def _why_not(run: Run) -> tuple[ErrorCode, str]:
         return ErrorCode.ALREADY_SETTLED, f"the run {run.id} succeeded; trigger its job to run it once more"
     if run.state is RunState.SKIPPED:
         return ErrorCode.ALREADY_SETTLED, f"{run.id} was skipped: there is no run to try again"
-    return ErrorCode.CONFLICT, f"the run {run.id} is {run.state.value}: it is not over"
+    waits = run.state is RunState.QUEUED and run.not_before is not None
+    at_once = "; to have it tried at once, cancel it first" if waits else ""
+    return ErrorCode.CONFLICT, f"the run {run.id} is {run.state.value}: it is not over{at_once}"

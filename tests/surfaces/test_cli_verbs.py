@@ -219,6 +219,17 @@ def test_what_is_not_there_is_refused_with_1_and_a_document(cronexec: CommandLin
         assert answer.err.count("\n") == 1
 
 
+def test_what_is_misspelt_is_told_what_it_may_mean(cronexec: CommandLine, name: str) -> None:
+    cronexec("job", "put", "-", stdin=shell_job(f"{name}-league"))
+
+    for command in (("job", "show"), ("job", "next"), ("run", "watch")):
+        misspelt = cronexec(*command, f"{name}-leage")
+        assert misspelt.err == f"Error: there is no job {name}-leage; did you mean {name}-league?\n"
+    for verb in ("cancel", "show", "logs", "retry"):
+        refused = cronexec("run", verb, f"{name}-league")
+        assert f"'cronexec run list --job {name}-league' shows those of a job\n" in refused.err, verb
+
+
 def test_the_next_slots_of_a_job_are_shown_in_its_zone(cronexec: CommandLine, name: str) -> None:
     cronexec("job", "put", "-", stdin=shell_job(name))
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import threading
@@ -144,18 +145,44 @@ def test_a_job_without_a_run_is_watched_from_the_next_one_on(cronexec: CommandLi
     put(cronexec, "later", "echo here")
     watching = start(cronexec, "run", "watch", "later")
     assert watching.process.stderr
-    assert watching.process.stderr.readline() == "later: waiting for its next run\n"
+    assert watching.process.stderr.readline().startswith("later: waiting for its next run, due at 20")
 
     cronexec("job", "trigger", "later")
 
     assert watching.end()[:2] == (0, "here\n")
 
 
+def test_a_watch_of_a_job_that_is_deleted_meanwhile_ends(cronexec: CommandLine) -> None:
+    put(cronexec, "deleted", "true")
+    cronexec("job", "pause", "deleted")
+    watching = start(cronexec, "run", "watch", "deleted")
+    assert watching.process.stderr
+    waiting = "deleted: waiting for its next run; it is paused: only a trigger starts one\n"
+    assert watching.process.stderr.readline() == waiting
+
+    cronexec("job", "delete", "deleted")
+
+    assert watching.end() == (1, "", "Error: there is no job deleted\n")
+
+
+def test_ctrl_c_ends_the_watch_and_says_that_the_run_goes_on(cronexec: CommandLine, gate: Path) -> None:
+    put(cronexec, "interrupted", f"echo begun; {until_there(gate)}")
+    watching = start(cronexec, "job", "trigger", "interrupted", "--wait", "--key", "k")
+    watching.line("begun")
+
+    watching.process.send_signal(signal.SIGINT)
+
+    code, _, err = watching.end()
+    assert code == 1
+    assert "interrupted#k goes on; 'cronexec run cancel interrupted#k' ends it\n" in err
+    assert cronexec("run", "show", "interrupted#k", "--json").json["state"] == "running"
+
+
 def test_a_skipped_slot_is_not_the_run_that_a_watch_waits_for(cronexec: CommandLine) -> None:
     put(cronexec, "after-pause", "echo here")
     watching = start(cronexec, "run", "watch", "after-pause")
     assert watching.process.stderr
-    assert watching.process.stderr.readline() == "after-pause: waiting for its next run\n"
+    assert watching.process.stderr.readline().startswith("after-pause: waiting for its next run, due at ")
 
     cronexec("job", "pause", "after-pause")
     with pytest.raises(subprocess.TimeoutExpired):

@@ -139,6 +139,17 @@ def test_a_run_with_progress_has_a_bar_and_one_without_its_age() -> None:
     assert "for 5.00 s" in line_with("reindex", lines)
 
 
+def test_what_a_run_says_of_itself_is_shown_as_it_is() -> None:
+    told = [
+        running("counted", progress=Progress(done=1, total=4, message="[/a]")),
+        running("uncounted", progress=Progress(done=1, total=None, message="[bold]b")),
+    ]
+    lines = screen(scene(snapshot=replace(scene().snapshot, running=told)))
+
+    assert "25% [/a]" in line_with("counted", lines)
+    assert "[bold]b" in line_with("uncounted", lines)
+
+
 def test_a_run_whose_instance_is_down_says_so_below_the_others() -> None:
     shown = replace(scene().snapshot, running=[running("lost", "ams-1"), running("alive")])
     lines = screen(scene(snapshot=shown, down=frozenset({"ams-1"})))
