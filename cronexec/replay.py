@@ -82,9 +82,7 @@ class Replay:
         if command is None:
             return Replayed(id=name)
         try:
-            reply = await self._broker.request(
-                encode_command(command), command_id=command.id, wait=self._wait
-            )
+            reply = await self._request(command)
         except NotYetAppliedError as error:
             if error.confirmed:
                 taken.remove()

@@ -104,7 +104,7 @@ def _tell(now: Status) -> None:
             "watermark": people(now.term.watermark),
             "lag": seconds(now.term.lag.total_seconds()),
             "ready": f"{now.depth.ready} (batons that nobody holds)",
-            "consumers": f"{now.depth.consumers} (instances that compete)",
+            "consumers": f"{now.depth.consumers} (a quorum queue counts the holder alone)",
         }
     )
 

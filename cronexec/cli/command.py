@@ -1,7 +1,7 @@
 """`cronexec command`: the command queue, for those who write to it in other languages."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,14 @@ import click
 from cronexec.cli.command_kept import kept
 from cronexec.cli.command_replay import replay
 from cronexec.cli.failure import NOT_YET, failure_of
-from cronexec.cli.namespaces import create_option, run_sending
+from cronexec.cli.namespaces import create_option, require_served, run_sending
 from cronexec.cli.output import examples, json_option, people, print_json, print_table, stop
 from cronexec.cli.records import rejected_record
 from cronexec.cli.session import Session, run_session, wait_option
 from cronexec.domain.command import Command, command_from_fields, command_schema
 from cronexec.domain.documents import read_documents
 from cronexec.errors import CronexecError, FieldProblem, InvalidDocumentError
+from cronexec.ports import RejectedCommand
 from cronexec.replay import identity
 
 LONGEST_BODY = 100
@@ -55,7 +56,11 @@ def rejected(ctx: click.Context, limit: int, as_json: bool) -> None:
 
     'cronexec command replay' sends them anew, or throws them away.
     """
-    found = run_session(ctx, lambda session: session.connection.broker.rejected(limit))
+
+    async def work(session: Session) -> Sequence[RejectedCommand]:
+        return await session.connection.broker.rejected(limit) or await _none(session)
+
+    found = run_session(ctx, work)
     if as_json:
         print_json({"rejected": [rejected_record(each) for each in found]})
         return
@@ -64,6 +69,11 @@ def rejected(ctx: click.Context, limit: int, as_json: bool) -> None:
         for each in found
     ]
     print_table(("ID", "REJECTED", "REASON", "FIELD", "MESSAGE"), rows, empty="No message was rejected.")
+
+
+async def _none(session: Session) -> Sequence[RejectedCommand]:
+    await require_served(session)
+    return ()
 
 
 def _start(body: bytes) -> str:

@@ -25,5 +25,7 @@ def kept(ctx: click.Context, discard: str | None, wait: float, as_json: bool) ->
     if as_json:
         print_json(answer)
         return
+    if discard is not None:
+        click.echo(f"{discard}: moved to the rejected queue", err=True)
     rows = [(each["id"], each["schema"]) for each in answer["kept"]]
     print_table(("ID", "SCHEMA"), rows, empty="No command waits for a newer holder.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from cronexec.cli.failure import NOT_YET
 from cronexec.cli.issuer import issuer
 from cronexec.cli.namespaces import require_served
 from cronexec.cli.output import (
@@ -26,10 +27,10 @@ from cronexec.domain.estimate import Remaining
 from cronexec.errors import RefusedError
 from cronexec.instances import LOST, Instance, Instances, Running, Unfinished
 
-NOT_YET = 3
 LOOK_INTERVAL = 1.0
 SHOWN = 3
 SHORT_ID = 8
+CLEARED_LINE = "\r\x1b[K"  # of a terminal
 
 
 @examples(
@@ -150,6 +151,9 @@ async def _wait(
                 said = _tell(left, said, quiet=quiet)
     except TimeoutError:
         pass
+    finally:
+        if not quiet and sys.stderr.isatty():
+            click.echo(CLEARED_LINE, err=True, nl=False)
     return left
 
 
@@ -159,7 +163,7 @@ def _tell(left: Unfinished, said: str, *, quiet: bool) -> str:
     if quiet or left.is_over:
         return now
     if sys.stderr.isatty():
-        click.echo(f"\r\x1b[K{_sentence(left)}", err=True, nl=False)
+        click.echo(f"{CLEARED_LINE}{_sentence(left)}", err=True, nl=False)
     elif now != said:
         click.echo(_sentence(left), err=True)
     return now

@@ -15,15 +15,15 @@ from cronexec.errors import CronexecError
 NOUNS = {
     "dev": ("cronexec.cli.dev:dev", "Run everything on this machine: private servers and several instances."),
     "serve": ("cronexec.cli.serve:serve", "Run one instance in the foreground."),
-    "job": ("cronexec.cli.job:job", "List, show, put, delete, pause, resume, trigger and validate jobs."),
-    "run": ("cronexec.cli.run:run", "List, show, watch and cancel runs, and print what they wrote."),
+    "job": ("cronexec.cli.job:job", "Put, list, show, pause, skip, trigger, backfill and delete jobs."),
+    "run": ("cronexec.cli.run:run", "List, show, watch, cancel, retry and resolve runs; print their output."),
     "progress": ("cronexec.cli.progress:progress", "Inside a shell job: tell how far the run is."),
     "ledger": ("cronexec.cli.ledger:ledger", "Verify that every due slot was run or skipped, exactly once."),
     "baton": ("cronexec.cli.baton:baton", "Show who holds the baton; insert one; have it handed on."),
     "instance": ("cronexec.cli.instance:instance", "List the instances; drain one before it is stopped."),
     "command": (
         "cronexec.cli.command:command",
-        "Send commands, list rejected ones, print their JSON Schema.",
+        "Send commands, list and replay rejected ones, print their JSON Schema.",
     ),
     "doctor": ("cronexec.cli.doctor:doctor", "Check broker, database, clock and jobs, and say what to do."),
 }

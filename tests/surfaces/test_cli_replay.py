@@ -156,7 +156,8 @@ def test_what_no_holder_will_ever_know_can_be_taken_away(cronexec: CommandLine) 
         assert time.monotonic() < until, f"after {PATIENCE} s: {found}"
     assert found == [{"id": "n-1", "schema": 9}]
     assert cronexec("command", "kept", "--discard", "n-2").code == 1
-    assert cronexec("command", "kept", "--discard", "n-1", "--json").json == {"kept": []}
+    assert cronexec("command", "kept", "--discard", "n-1").err == "n-1: moved to the rejected queue\n"
+    assert cronexec("command", "kept", "--json").json == {"kept": []}
     assert rejected(cronexec, 1) == ["n-1"]
     assert cronexec("command", "replay", "n-1").code == 1
     assert cronexec("command", "replay", "n-1", "--discard").code == 0
