@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
-from cli_program import PROGRAM, CommandLine
+from cli_program import PROGRAM, CommandLine, check_usage
 
 import cronexec as cronexec_package
 from cronexec.cli.main import NOUNS, main
@@ -47,6 +48,16 @@ def test_every_command_has_help_with_an_example(command: tuple[str, ...]) -> Non
     assert shown.code == 0
     assert f"Usage: cronexec {' '.join(command)}" in shown.out
     assert "Example" in shown.out
+
+
+@pytest.mark.parametrize("command", ALL, ids=" ".join)
+def test_the_examples_are_used_rightly(command: tuple[str, ...]) -> None:
+    shown = cronexec(*command, "--help").out.partition("Example")[2]
+    lines = re.findall(r"(?:^ +|\| |=\S+ )(cronexec .*?)(?:  +\(.*|  +#.*| >.*)?$", shown, re.MULTILINE)
+
+    assert lines
+    for line in lines:
+        check_usage(line)
 
 
 @pytest.mark.parametrize(

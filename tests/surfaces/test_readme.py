@@ -4,13 +4,18 @@ import re
 from pathlib import Path
 
 import click
+import pytest
+from cli_program import check_usage
 
 from cronexec.cli.main import main
+from cronexec.domain.command import command_schema
 from cronexec.domain.documents import read_documents
 from cronexec.domain.job import JobDocument
+from cronexec.facade import AsyncJobs, AsyncRuns, SyncJobs, SyncRuns
 from cronexec.settings import Settings
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 
 
 def section(title: str) -> str:
@@ -56,3 +61,39 @@ def test_the_verbs_are_those_of_the_command_line() -> None:
         group = main.get_command(click.Context(main), noun)
         assert isinstance(group, click.Group)
         assert set(verbs.split()) == set(group.commands), noun
+
+
+def test_the_types_of_commands_are_those_that_there_are() -> None:
+    listed = re.search(r"^Types: (.*?);", section("Commands, from any language"), re.MULTILINE | re.DOTALL)
+    assert listed
+
+    assert re.findall(r"`([a-z]+\.[a-z]+)`", listed[1]) == command_types()
+
+
+def command_types() -> list[str]:
+    schema = command_schema()
+    kinds = [schema["$defs"][each["$ref"].rpartition("/")[2]] for each in schema["oneOf"]]
+    return [kind["properties"]["type"]["const"] for kind in kinds]
+
+
+COMMAND_LINES = [
+    re.sub(r"\s+# .*", "", line)
+    for line in re.findall(r"^\$ (cronexec .*)$", README, re.MULTILINE)
+    if "JOBS" not in line
+]
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_its_command_lines_are_used_rightly(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    check_usage(line)
+
+
+def test_there_are_command_lines_of_most_nouns() -> None:
+    assert {line.split()[1] for line in COMMAND_LINES} >= {"dev", "doctor", "instance", "job", "run", "serve"}
+
+
+@pytest.mark.parametrize(("part", "name"), sorted(set(re.findall(r"\bcron\.(jobs|runs)\.(\w+)\(", README))))
+def test_its_calls_from_python_are_there(part: str, name: str) -> None:
+    for facade in {"jobs": (SyncJobs, AsyncJobs), "runs": (SyncRuns, AsyncRuns)}[part]:
+        assert callable(getattr(facade, name))
