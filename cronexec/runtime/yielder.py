@@ -11,6 +11,11 @@ once, and so on; who has yielded stands at the end of the line. It ends, because
 what I lack and nothing else: no two instances ever yield to each other, and of those that are incomparable
 none does. Nor can nobody hold: the baton is in its queue, and who stayed away consumes again, whoever came.
 
+To count what is lacking, or the jobs that need it, would compare any two and would end as well, and is not
+done: it takes the baton from jobs that run and gives it to others that do not, because those are more. So an
+instance of some other application, started here by mistake, would stop all the jobs of this one. Part of
+what I lack means that no job loses by a handover.
+
 What others say is as old as their last heartbeat. So only what has been lacking for some beats counts, only
 who has just been heard of, and each instance yields at most once in `instance_lost_after`; where that was in
 vain (it got the baton back, and nobody had it in between), ever more seldom.

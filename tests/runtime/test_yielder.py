@@ -63,6 +63,16 @@ async def test_who_can_run_nothing_more_gets_nothing(bench: Bench) -> None:
     assert bench.database.instances[cleo.context.executor.id].lacks == ("handler old", "handler other")
 
 
+async def test_nobody_yields_to_who_lacks_less_and_something_else(bench: Bench) -> None:
+    anna = start(bench, "anna", "new", "newer")
+    await anna.holding()
+    bert = start(bench, "bert", "old")
+    await bench.put(document("new"), document("newer"), document("old"))
+    await pass_time(120)
+    assert (anna.term, yields(anna), bert.term) == (1, 0, None)
+    assert bench.begun("old"), "what ran goes on"
+
+
 async def test_what_is_deleted_or_paused_is_needed_by_nobody(bench: Bench) -> None:
     anna = start(bench, "anna", "new", "gone")
     await anna.holding()
