@@ -35,6 +35,9 @@ class Stretch:
 
 def stretches(job: Job, after: datetime, until: datetime) -> Iterator[Stretch]:
     """Cut (after, until] wherever what skips slots changes; ascending. The last ones may have no slots."""
+    if not job.is_selective:
+        yield Stretch(after=after, until=until, skip=None)
+        return
     for begin, end in pairwise(_edges(job, after, until)):
         why = job.controlled(end.replace(microsecond=0))
         if why is None and job.schedule.has_exclusions:

@@ -50,7 +50,8 @@ class Holder:
     def fail_over(self) -> None:
         """Let another holder find the job in the database, and plan it from where the ledger reaches."""
         self.plan = Plan()
-        reach = [entry.until or entry.slot for entry in self.ledger.values()]
+        claims = (entry for entry in self.ledger.values() if entry.reason != SkipReason.PAUSED)
+        reach = [entry.until or entry.slot for entry in claims]
         for planned in self.jobs.values():
             self.plan.put(planned, after=max([self.at, *reach]))
 
