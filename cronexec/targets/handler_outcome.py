@@ -29,7 +29,8 @@ def failure(error: BaseException) -> tuple[Outcome, str]:
     tb = error.__traceback__
     lines = traceback.format_exception(type(error), error, tb.tb_next if tb else None)
     outcome = Outcome(state=RunState.FAILED, error=sentence(said), exceptions=names_of(type(error)))
-    return outcome, redact_url("".join(lines)[-MOST_TRACEBACK:])
+    text = redact_url("".join(lines)[-2 * MOST_TRACEBACK :])  # more than is kept: no URL is cut before
+    return outcome, text[-MOST_TRACEBACK:]
 
 
 def names_of(kind: type[BaseException]) -> tuple[str, ...]:

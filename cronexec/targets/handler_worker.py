@@ -73,6 +73,7 @@ class Worker:
         self._pid = os.getpid()
         self._frames = Frames()
         self._sending = threading.Lock()
+        self._telling = threading.Lock()
         self._progress: tuple[float, float | None, str] | None = None
         self._has_progress = threading.Event()
         self._reporter: threading.Thread | None = None
@@ -163,9 +164,10 @@ class Worker:
             pause.wait(REPORT_INTERVAL)
 
     def _send_progress(self) -> None:
-        latest, self._progress = self._progress, None
-        if latest is not None:
-            self._send({"progress": latest})
+        with self._telling:  # until it is sent: after the end of this run it would count for the next one
+            latest, self._progress = self._progress, None
+            if latest is not None:
+                self._send({"progress": latest})
 
     def _send(self, frame: Frame, at_most: int | None = None) -> bool:
         """Send a frame, unless it has more bytes; what is no JSON in it is sent as text."""

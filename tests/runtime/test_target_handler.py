@@ -12,6 +12,7 @@ from cronexec.domain.run import RunState
 from cronexec.domain.targets import HandlerTarget as Document
 from cronexec.errors import SettingsError
 from cronexec.targets.handler import Handlers, HandlerTarget
+from cronexec.targets.handler_outcome import MOST_TRACEBACK
 from cronexec.targets.handler_run import Run
 
 
@@ -161,3 +162,18 @@ async def test_an_error_whose_words_are_no_text_can_be_stored(
     outcome, output = await outcome_of(target, handlers, handler)
     assert outcome.error == "ValueError: caf?"
     assert "caf?" in output
+
+
+@pytest.mark.parametrize("before", range(0, 24, 4))
+async def test_no_password_is_cut_in_two_where_a_traceback_is_too_long(
+    before: int, target: HandlerTarget, handlers: Handlers
+) -> None:
+    url = "amqp://user:hidden-hidden@broker/"
+
+    def handler(_run: Run) -> None:
+        raise ValueError(url + "\n" + "x" * (MOST_TRACEBACK - len("@broker/\n\n") - before))
+
+    _, output = await outcome_of(target, handlers, handler)
+    assert len(output) == MOST_TRACEBACK
+    assert "hid" not in output
+    assert "den" not in output

@@ -4,6 +4,9 @@ import asyncio
 import io
 import json
 import os
+import socket
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +15,14 @@ import pytest
 import structlog
 from isolated_runs import begun, executed, isolated, run_of
 from loop_turns import longest_hold
+from patience import PATIENCE
 from processes_seen import alive, open_descriptors
 from structlog.testing import capture_logs
 from target_runs import Reports, cancelled, printed, wait_until
 
 from cronexec.domain.run import Outcome, RunState
 from cronexec.targets.handler import Handlers, HandlerTarget
+from cronexec.targets.handler_worker import Worker
 
 
 @pytest.fixture
@@ -210,3 +215,32 @@ async def test_an_event_that_the_application_cannot_log_is_no_reason_to_miss_wha
     assert await executed(target, run_of("flood_the_log")) == Outcome(state=RunState.SUCCEEDED)
     assert len(told) == 2000
     assert {type(context["exception"]) for context in told} == {ZeroDivisionError}
+
+
+async def test_what_is_no_text_in_the_import_path_is_passed_over(
+    target: HandlerTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, Path("/no/such/directory")])
+    assert await executed(target, run_of("nothing")) == Outcome(state=RunState.SUCCEEDED)
+
+
+def test_progress_that_is_being_sent_is_sent_before_the_end_of_its_run() -> None:
+    sending, go = threading.Event(), threading.Event()
+
+    class SlowWorker(Worker):
+        def _send(self, *_: Any, **__: Any) -> bool:
+            sending.set()
+            return go.wait(PATIENCE)
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        worker = SlowWorker(ours)
+        worker._report(1, 2, "matches")
+        assert sending.wait(PATIENCE)
+        ending = threading.Thread(target=worker._send_progress)
+        ending.start()
+        ending.join(0.2)
+        overtook = not ending.is_alive()
+        go.set()
+        ending.join(PATIENCE)
+    assert not overtook
