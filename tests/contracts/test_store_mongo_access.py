@@ -18,8 +18,9 @@ from stores import ANNA, RETENTION, MongoBench, begin, entry, job, skip, slot_at
 from cronexec.adapters.mongo import MongoStore
 from cronexec.dev.mongodb import PrivateMongo
 from cronexec.dev.processes import free_port
+from cronexec.domain.run import RunState
 from cronexec.errors import SettingsError, UnreachableError
-from cronexec.ports import Finish, Start
+from cronexec.ports import Finish, RunFilter, Start
 
 PASSWORD = "s3cret-pa55"  # noqa: S105  of a server that lives for a test
 ROOT, USER, READER = "root", "games", "reader"
@@ -272,6 +273,33 @@ def _examined(runs: Any, where: dict[str, Any], order: list[tuple[str, int]]) ->
     """Return how many documents the server looks at."""
     plan = runs.find(where, sort=order or None).explain()
     return int(plan["executionStats"]["totalDocsExamined"])
+
+
+async def test_the_newest_runs_are_found_without_reading_the_rest(mongo: MongoBench) -> None:
+    """As the store itself asks for them: in another order than an index has, the whole ledger is sorted."""
+    store = mongo.open()
+    settled = [skip(f"job{number % 7}", number) for number in range(400)]
+    running = [entry("a", 500 + number) for number in range(60)]
+    await write(store, await begin(store), entries=[*settled, *running])
+    lists = [
+        RunFilter(limit=50),
+        RunFilter(limit=50, since=slot_at(10)),
+        RunFilter(limit=50, job="job3"),
+        RunFilter(limit=50, states=(RunState.QUEUED, RunState.RUNNING)),
+    ]
+    with MongoClient[dict[str, Any]](mongo.url) as client:
+        database = client["cronexec"]
+        database.command({"profile": 2})
+        try:
+            for which in lists:
+                assert len(await store.runs.list(which)) == 50
+        finally:
+            database.command({"profile": 0})
+        asked = list(
+            database["system.profile"].find({"ns": f"cronexec.{mongo.namespace}.runs", "op": "query"})
+        )
+        database.drop_collection("system.profile")
+    assert [each["docsExamined"] for each in asked] == [50] * len(lists)
 
 
 async def test_an_error_of_the_driver_is_the_cause(guarded: GuardedMongo) -> None:
