@@ -232,7 +232,8 @@ class HandlerProcesses:
 def _program() -> list[str]:
     """Return the command of the workers' supervisor: a Python that imports as this one does."""
     python = os.fsdecode(multiprocessing.spawn.get_executable() or sys.executable)
-    path = [each for each in sys.path if isinstance(each, str)]  # what else is in it, imports pass over
+    entries: list[object] = list(sys.path)
+    path = [each for each in entries if isinstance(each, str)]  # what else is in it, imports pass over
     return [python, "-c", PROGRAM, json.dumps({"path": path, "argv": sys.argv})]
 
 
