@@ -16,6 +16,7 @@ from cronexec.supervisor.tree import LINUX, descendants, has_left, kill_all, sig
 
 LOOK_INTERVAL = 1.0  # seconds, for groups that have emptied, where nobody tells us
 KILL_INTERVAL = 0.05  # seconds until what was killed and is not gone is killed again; doubled each time
+LONGEST_WAIT = 86_400.0  # seconds; poll takes no more than 24 days at a time
 READ_BYTES = 1 << 16
 
 
@@ -80,7 +81,7 @@ class Keeper:
     def _patience(self) -> float | None:
         """Return for how many milliseconds there is nothing to do; None: until something happens."""
         if self._kill_at is not None:
-            return max(0.0, self._kill_at - time.monotonic()) * 1000 + 1
+            return min(max(0.0, self._kill_at - time.monotonic()), LONGEST_WAIT) * 1000 + 1
         return None if LINUX else LOOK_INTERVAL * 1000
 
     def _reap(self) -> None:

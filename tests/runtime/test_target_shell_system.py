@@ -128,3 +128,15 @@ async def test_the_group_of_a_command_that_has_ended_is_left_alone_when_the_supe
         await wait_until(lambda: shell._supervisor and shell._supervisor.lost, lambda: "not lost")
         assert stranger.poll() is None
         stranger.kill()
+
+
+async def test_a_command_that_may_take_months_to_end_is_not_killed_meanwhile(
+    shell: ShellTarget, tmp_path: Path
+) -> None:
+    pids = tmp_path / "pids"
+    text = f"trap 'sleep 0.3; echo cleaned up; exit' TERM; echo $$ >{pids}; while :; do sleep 0.05; done"
+    run = execution(text, kill_after=timedelta(days=90))
+    task = asyncio.create_task(shell.execute(run))
+    await pids_in(pids, 1)
+    await cancelled(task)
+    assert printed(run).endswith("cleaned up\n")
