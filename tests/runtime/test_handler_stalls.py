@@ -82,7 +82,11 @@ async def test_a_handler_that_waits_as_it_should_is_not_told_of(
     assert named(events, "handlers.stalled") == []
 
 
-async def test_nobody_is_asked_while_there_is_no_handler(call: Callable[..., Any], events: Events) -> None:
+async def test_nobody_is_asked_while_there_is_no_handler(
+    call: Callable[..., Any], events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handler_stalls, "ASK_INTERVAL", 3.0)  # by then the handler has long ended
+
     async def quick() -> None:
         return
 
