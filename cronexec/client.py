@@ -28,6 +28,7 @@ from cronexec.domain.command import (
 )
 from cronexec.domain.declaration import digest
 from cronexec.domain.job import Job, JobDocument, JobVersion
+from cronexec.domain.model import check_instants
 from cronexec.domain.run import Output, Run
 from cronexec.domain.term import TermRecord
 from cronexec.domain.wanted import next_run
@@ -149,6 +150,7 @@ class Jobs:
 
     async def past(self, name: str, since: datetime, until: datetime | None, *, most: int) -> Outlook:
         """Return the job's slots from `since` to `until` (now, if None), and which of them ran already."""
+        check_instants(since=since, until=until)
         return await look_over(self._store, name, since, until, most)
 
     def backfill_parts(self, outlook: Outlook, **how: Any) -> AsyncIterator[Mapping[str, Any]]:
@@ -196,7 +198,9 @@ class Runs:
 
     async def list(self, which: RunFilter | None = None) -> list[Run]:
         """Return entries, newest slot first."""
-        return await self._store.runs.list(which or RunFilter())
+        which = which or RunFilter()
+        check_instants(since=which.since, until=which.until)
+        return await self._store.runs.list(which)
 
     async def get(self, run_id: str) -> Run | None:
         return await self._store.runs.get(run_id)

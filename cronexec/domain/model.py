@@ -20,7 +20,7 @@ from pydantic import (
 
 from cronexec.domain.duration import format_duration, parse_duration
 from cronexec.domain.problems import REFERENCE, expected, is_reference, problem, problems
-from cronexec.errors import FieldProblem
+from cronexec.errors import FieldProblem, InvalidDocumentError
 
 
 class DocumentModel(BaseModel):
@@ -76,6 +76,14 @@ def read_instant(given: object) -> datetime:
     except (ValueError, OverflowError):
         pass
     raise problem(expected('an instant with its offset, such as "2026-12-24T18:00:00+01:00"', given))
+
+
+def check_instants(**given: datetime | None) -> None:
+    """Raise InvalidDocumentError where one of these is a datetime without an offset, and so no instant."""
+    naive = [name for name, instant in given.items() if instant is not None and instant.tzinfo is None]
+    if naive:
+        told = "expected an aware datetime, such as datetime.now(UTC); got one without an offset"
+        raise InvalidDocumentError([FieldProblem(name, told) for name in naive])
 
 
 def write_instant(instant: datetime) -> str:

@@ -11,6 +11,7 @@ once, each with its path below the field.
 
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import NoneType
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -185,8 +186,14 @@ def _locate(loc: Sequence[int | str], root: Any) -> tuple[list[int | str], Any]:
         path.append(step)
         fields = getattr(here, "model_fields", {})
         judge = here if isinstance(here, type) else judge
-        here = fields[step].annotation if step in fields else None
+        here = _given(fields[step].annotation) if step in fields else None
     return path, here if _members(here) else judge
+
+
+def _given(annotation: Any) -> Any:
+    """Return what a field is where it is given: of `Model | None`, the model."""
+    kinds = get_args(annotation)
+    return kinds[0] if kinds[1:] == (NoneType,) else annotation
 
 
 def _members(annotation: Any) -> list[type[BaseModel]]:

@@ -59,6 +59,14 @@ REFUSED: list[tuple[Any, str]] = [
         "overlap.policy: expected one of queue, skip, allow, replace; got 'qeue'; did you mean 'queue'?",
     ),
     (document(overlap={"limit": 3}), "overlap.limit: unknown field 'limit'; did you mean 'queue_limit'?"),
+    (
+        document(retry={"max_attempt": 3}),
+        "retry.max_attempt: unknown field 'max_attempt'; did you mean 'max_attempts'?",
+    ),
+    (
+        document(retry={"when": {"status": [1]}}),
+        "retry.when.status: unknown field 'status'; did you mean 'statuses'?",
+    ),
     (document(queue_limit=3), "queue_limit: unknown field 'queue_limit'; it belongs in 'overlap'"),
     (document(overlap={"queue_limit": -1}), "overlap.queue_limit: expected a number of at least 0; got -1"),
     (

@@ -12,7 +12,7 @@ from applications import Namespace
 from cli_program import CommandLine, Serving
 from patience import PATIENCE
 
-from cronexec.errors import RefusedError
+from cronexec.errors import InvalidDocumentError, RefusedError
 
 DAY = "2026-03-02T"
 TYPES = {
@@ -162,5 +162,8 @@ def test_python_gets_refusals_as_exceptions(cronexec: CommandLine, job: str) -> 
         with pytest.raises(RefusedError) as ran:
             cron.jobs.backfill(job, noon, noon)
         assert ran.value.code == "conflict"
+        for ask in (cron.runs.list, lambda since: cron.jobs.backfill(job, since)):
+            with pytest.raises(InvalidDocumentError, match="since: expected an aware datetime"):
+                ask(since=noon.replace(tzinfo=None))
         listed = cron.runs.list(job=job, causes=["backfill"])
         assert [run.slot for run in listed] == [noon + timedelta(hours=1), noon]

@@ -133,11 +133,11 @@ def test_an_estimate_is_told_while_it_lasts(cronexec: CommandLine) -> None:
 
 
 def test_on_a_terminal_what_is_left_makes_room_for_the_end(cronexec: CommandLine) -> None:
-    start(cronexec, "short", 2)
-    answer = cronexec.on_terminal("instance", "drain", "anna", "--wait")
-    assert answer.code == 0, answer.out
-    assert "\r\x1b[K1 left: short#" in answer.out
-    assert answer.out.endswith("\r\x1b[Knothing runs on anna any more\r\n")
+    run = start(cronexec, "long", 60)
+    answer = cronexec.on_terminal("instance", "drain", "anna", "--wait", "--timeout", "4s")
+    assert answer.code == 3, answer.out
+    assert f"\r\x1b[K1 left: {run}; how long it takes is unknown\r\x1b[K" in answer.out
+    assert f"\r\x1b[KError: not finished in time: 1 left: {run}" in answer.out
 
 
 def test_a_wait_for_an_instance_that_ends_meanwhile_is_over(cronexec: CommandLine, anna: Serving) -> None:
