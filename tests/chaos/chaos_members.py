@@ -31,7 +31,7 @@ Answer = dict[str, Any]
 
 @dataclass
 class Member:
-    """One process. `frozen`: stopped, to be continued. `ending`: after SIGTERM."""
+    """One process. `frozen`: stopped, to be continued. `ending`: after SIGTERM, or kill -9."""
 
     name: str
     seat: "Seat"
@@ -100,6 +100,7 @@ class Members:
         self._readers: set[asyncio.Task[None]] = set()
         self.on_answer: Callable[[Answer], None] = lambda _: None
         self.exits: list[tuple[str, int]] = []
+        self.crashes: list[tuple[str, int]] = []
         self.seats = [
             Seat(
                 name=name,
@@ -138,7 +139,7 @@ class Members:
                 stderr=log,
             )
         seat.member = Member(name, seat, process)
-        reader = asyncio.create_task(self._read(process))
+        reader = asyncio.create_task(self._read(seat.member))
         self._readers.add(reader)
         reader.add_done_callback(self._readers.discard)
         return seat.member
@@ -155,15 +156,21 @@ class Members:
             "CHAOS_DETOURS": json.dumps(detours),
         }
 
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        while line := await process.stdout.readline():
+    async def _read(self, member: Member) -> None:
+        """Take what a process answers, and note that it ended if nobody has ended it."""
+        assert member.process.stdout is not None
+        while line := await member.process.stdout.readline():
             if line.startswith(b"{"):
                 self.on_answer(json.loads(line))
+        code = await member.process.wait()
+        if not member.ending:
+            self._log.write("crashed", instance=member.name, code=code)
+            self.crashes.append((member.name, code))
 
     async def kill(self, member: Member) -> float:
         """Kill -9. Returns the instant just before."""
         began_at = self._log.write("killing", instance=member.name)
+        member.ending = True
         member.process.kill()
         await member.process.wait()
         self._log.write("killed", instance=member.name)
@@ -194,4 +201,5 @@ class Members:
         """End whatever is left, when the driver itself has failed."""
         for seat in self.seats:
             if seat.member is not None and seat.member.process.returncode is None:
+                seat.member.ending = True
                 seat.member.process.kill()

@@ -151,7 +151,10 @@ class _Run:
         return max(0.0, deadline - time.monotonic())
 
     def _bad_exits(self) -> list[str]:
-        return [f"{name} ended with {code} after SIGTERM" for name, code in self.members.exits if code]
+        crashed = [f"{name} ended by itself with {code}" for name, code in self.members.crashes]
+        return crashed + [
+            f"{name} ended with {code} after SIGTERM" for name, code in self.members.exits if code
+        ]
 
 
 def _judge(options: Options, directory: Path, servers: ChaosServers, problems: list[str]) -> dict[str, Any]:

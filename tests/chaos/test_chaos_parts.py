@@ -1,5 +1,6 @@
 """The parts of a chaos run that can be wrong without a server noticing."""
 
+import asyncio
 import json
 import random
 import socket
@@ -14,6 +15,8 @@ import evidence
 import pytest
 from chaos_figures import figures
 from chaos_jobs import JobMaker
+from chaos_log import DriverLog
+from chaos_members import Member, Members
 from chaos_run import RECEIVER
 from chaos_terms import _with
 from checker_due import due
@@ -149,3 +152,16 @@ def test_the_receiver_finishes_later_what_comes_with_a_callback_and_tells_until_
     (work,) = evidence.read(file.read_text().splitlines())
     assert work.ended_at is not None
     assert work.began_at < work.ended_at
+
+
+async def test_who_ends_by_himself_is_told_from_who_is_ended(tmp_path: Path) -> None:
+    log = DriverLog(tmp_path / "driver.jsonl")
+    nothing: Any = None  # without a seat it has no ways to servers
+    members = Members(0, servers=nothing, proxy=nothing, log=log, directory=tmp_path, environ={})
+    for name, ending in (("a1", False), ("b1", True)):
+        process = await asyncio.create_subprocess_exec("sh", "-c", "exit 3", stdout=asyncio.subprocess.PIPE)
+        await members._read(Member(name, nothing, process, ending=ending))
+    log.close()
+    assert members.crashes == [("a1", 3)]
+    (event,) = map(json.loads, (tmp_path / "driver.jsonl").read_text().splitlines())
+    assert (event["event"], event["instance"], event["code"]) == ("crashed", "a1", 3)
