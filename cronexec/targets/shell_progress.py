@@ -12,6 +12,7 @@ one, and the log says why; the next run tries again, in another directory where 
 import asyncio
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable
 from itertools import count
@@ -141,6 +142,15 @@ class ProgressPipes:
             shutil.rmtree(directory, ignore_errors=True)
 
     def _new_path(self) -> Path:
-        if self._directory is None or not self._directory.is_dir():
+        if self._directory is None or not _is_ours(self._directory):
             self._directory = Path(tempfile.mkdtemp(prefix="cronexec-"))  # 0700
         return self._directory / f"progress-{next(self._numbers)}"
+
+
+def _is_ours(directory: Path) -> bool:
+    """Whether it is there still, and is not another's of that name: anybody may make one beside it."""
+    try:
+        status = directory.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()

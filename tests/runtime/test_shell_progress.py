@@ -136,6 +136,17 @@ async def test_where_somebody_has_cleaned_up_the_next_run_has_a_pipe_again(shell
     assert reported(second) == [(1, 2, "")]
 
 
+async def test_another_directory_in_the_place_of_ours_is_not_used(shell: ShellTarget, tmp_path: Path) -> None:
+    first, second = command('echo "$CRONEXEC_PROGRESS"'), command('echo "$CRONEXEC_PROGRESS"')
+    await shell.execute(first)
+    directory = Path(printed(first).strip()).parent
+    shutil.rmtree(directory)
+    directory.symlink_to(tmp_path)
+    await shell.execute(second)
+    directory.unlink()
+    assert Path(printed(second).strip()).parent != directory
+
+
 async def test_where_there_was_no_place_for_a_moment_the_next_run_has_a_pipe(
     shell: ShellTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
