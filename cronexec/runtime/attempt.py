@@ -17,6 +17,7 @@ from cronexec.domain.run import Outcome, Progress, Run, RunState
 from cronexec.log import Log
 from cronexec.ports import Clock, Execution, Finish, RunOutput, Targets
 from cronexec.runtime.recorder import Recorder
+from cronexec.runtime.service import is_cancelled
 
 
 class Attempt:
@@ -116,7 +117,9 @@ class Attempt:
     async def _run(self) -> None:
         try:
             self.outcome = await self._targets.execute(self._execution)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            if not is_cancelled():  # something within it was, and nobody meant to end the attempt
+                self.outcome = Outcome(state=RunState.FAILED, error=f"{type(error).__name__}: {error}")
             self.outcome = self._ending or self.outcome
         except Exception as error:  # noqa: BLE001  whatever a target does, the attempt has an outcome
             self._log.exception("run.target_crashed", run=self.run.id)

@@ -56,7 +56,9 @@ class Service:
     async def _guarded(self, on_crash: Callable[[str], None] | None) -> None:
         try:
             await self._run()
-        except Exception as error:  # noqa: BLE001  a crash is loud, and told to the owner
+        except (Exception, asyncio.CancelledError) as error:  # a crash is loud, and told to the owner
+            if is_cancelled():
+                raise
             self._log.exception("service.crashed", service=self.name)
             if on_crash is not None:
                 on_crash(f"{self.name}: {_first(error)}")
@@ -73,6 +75,12 @@ class Service:
         """Wait until the loop has ended by itself."""
         if self._task is not None:
             await asyncio.wait([self._task])
+
+
+def is_cancelled() -> bool:
+    """Whether somebody cancels this very task: not so where something that it waited for was cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _first(error: BaseException) -> str:

@@ -1,12 +1,14 @@
 """Defects of our own, of a kind that no one thought of: told of, and no other run or job pays for them."""
 
+import asyncio
 from typing import Any
 
 import pytest
 from bench import Bench, Member, document, pass_time, slot_id, until
 from faults import Fault, fails, loses_answer
 
-from cronexec.domain.run import RunState
+from cronexec.domain.run import Outcome, RunState
+from cronexec.ports import Execution
 from cronexec.runtime.attempt import Attempt
 from cronexec.targets.output import BoundedOutput
 
@@ -80,6 +82,20 @@ async def test_an_end_that_crashes_frees_its_place(bench: Bench) -> None:
     await bench.reaches(THIRTY, RunState.SUCCEEDED)
     assert [attempt.run.id for attempt in ended] == [TEN, TWENTY, THIRTY]
     assert [said["run"] for said in anna.said("run.end_crashed")] == [TEN]
+
+
+async def test_an_attempt_that_nobody_ended_has_failed_though_something_in_it_was_cancelled(
+    bench: Bench,
+) -> None:
+    anna = await with_one_place(bench)
+
+    async def cancelled(_: Execution) -> Outcome:
+        raise asyncio.CancelledError("a connection of the target's")
+
+    anna.targets.scripts["backup"] = cancelled
+    run = await bench.reaches(TEN, RunState.FAILED)
+    assert run.outcome is not None
+    assert run.outcome.error == "CancelledError: a connection of the target's"
 
 
 async def test_a_command_whose_reply_crashes_is_applied_and_told_of(bench: Bench) -> None:

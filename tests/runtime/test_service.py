@@ -25,6 +25,21 @@ async def test_a_crash_is_logged_and_told_once() -> None:
     assert [(event["event"], event["service"]) for event in events] == [("service.crashed", "scheduler")]
 
 
+async def test_what_ends_because_something_it_waits_for_was_cancelled_has_crashed() -> None:
+    told: list[str] = []
+    answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def ask() -> None:
+        await answer
+
+    service = Service("heart", ask, recording_log([]))
+    service.start(told.append)
+    await pass_time(1)
+    answer.cancel()
+    await service.wait()
+    assert told == ["heart: CancelledError: "]
+
+
 async def test_stopping_waits_for_the_end_and_is_idempotent() -> None:
     steps: list[str] = []
 
