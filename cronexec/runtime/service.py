@@ -57,7 +57,7 @@ class Service:
         try:
             await self._run()
         except (Exception, asyncio.CancelledError) as error:  # a crash is loud, and told to the owner
-            if is_cancelled():
+            if isinstance(error, asyncio.CancelledError) and is_cancelled():
                 raise
             self._log.exception("service.crashed", service=self.name)
             if on_crash is not None:
