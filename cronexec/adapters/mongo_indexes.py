@@ -75,10 +75,17 @@ INSTANCES = (IndexModel([("beat_at", ASCENDING)], name="retention", expireAfterS
 
 
 async def create_indexes(collections: Collections) -> None:
-    """Create what is missing; costs one round trip a collection where nothing is."""
-    await collections.runs.create_indexes(list(RUNS))
-    await collections.jobs.create_indexes(list(JOBS))
-    await collections.job_versions.create_indexes(list(JOB_VERSIONS))
-    await collections.commands.create_indexes(list(COMMANDS))
-    await collections.outputs.create_indexes(list(OUTPUTS))
-    await collections.instances.create_indexes(list(INSTANCES))
+    """Create what is missing; costs one round trip a collection where nothing is.
+
+    Where there are documents already MongoDB would wait for every member of the set, and for as long as one
+    is away: a majority is enough.
+    """
+    for collection, indexes in (
+        (collections.runs, RUNS),
+        (collections.jobs, JOBS),
+        (collections.job_versions, JOB_VERSIONS),
+        (collections.commands, COMMANDS),
+        (collections.outputs, OUTPUTS),
+        (collections.instances, INSTANCES),
+    ):
+        await collection.create_indexes(list(indexes), commitQuorum="majority")

@@ -6,10 +6,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from missing_servers import do_without
 from patience import PATIENCE
+from pymongo import MongoClient
 from stores import ANNA, MongoBench, begin, entry, write
 
 from cronexec.dev.errors import MissingServerError
@@ -200,5 +202,27 @@ async def test_a_write_that_the_majority_has_not_seen_yet_is_unclear_and_nobodys
     with pytest.raises(TermLostError):
         await write(store, term, entries=[entry("unseen", epoch=term.epoch)])
     assert (await store.runs.get_many([entry("unseen").id])).keys() == {entry("unseen").id}
+    await bench.close()
+    members.wait_until_whole()
+
+
+async def test_an_index_that_is_missing_is_made_while_a_member_is_away(members: PrivateReplicaSet) -> None:
+    """By itself MongoDB waits for every member: a release with a new index could not start before."""
+    bench = MongoBench(members.url, "index")
+    store = bench.open(lease=ELECTION_TIMEOUT)
+    await write(store, await begin(store), entries=[entry("a")])
+    members.wait_until_whole()
+    primary = members.wait_for_primary()
+    away = next(member for member in members.members if member is not primary)
+    with MongoClient[dict[str, Any]](members.url) as client:
+        runs = client["cronexec"]["index.runs"]
+        runs.drop_index("until")
+        away.kill()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await store.terms.prepare()
+            assert "until" in runs.index_information()
+        finally:
+            away.start()
     await bench.close()
     members.wait_until_whole()

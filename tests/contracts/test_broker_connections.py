@@ -8,8 +8,9 @@ import pytest
 from broker_bench import Ctl, Make, depth, until, within
 from patience import PATIENCE
 
+from cronexec.adapters.amqp import AmqpConnection
 from cronexec.adapters.rabbitmq import RabbitMQ
-from cronexec.errors import NotYetAppliedError
+from cronexec.errors import NotYetAppliedError, UnreachableError
 from cronexec.ports import BatonArrived, CommandArrived, LinkLost
 
 
@@ -153,3 +154,29 @@ async def test_what_the_broker_refuses_on_one_exchange_fails_nothing_else(make: 
         return_exceptions=True,
     )
     assert [type(result).__name__ for result in results] == ["RefusedError"] + ["NoneType"] * 50
+
+
+async def test_a_connection_that_is_being_opened_when_all_is_closed_does_not_stay(
+    make: Make, ctl: Ctl, namespace: str
+) -> None:
+    broker = make()
+    connect, opened, closed = broker._shared._connect, asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AmqpConnection:
+        connection = await connect()
+        opened.set()
+        await closed.wait()
+        return connection
+
+    broker._shared._connect = slowly
+    publishing = asyncio.create_task(broker.publisher().publish_baton("one", b"{}", PATIENCE))
+    await opened.wait()
+    await broker.close()
+    closed.set()
+    with pytest.raises(UnreachableError, match="closed by this instance"):
+        await publishing
+    await until(lambda: _are_gone(ctl, namespace))
+
+
+async def _are_gone(ctl: Ctl, namespace: str) -> bool:
+    return namespace not in await ctl("list_connections", "client_properties")
