@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from cronexec.domain.backfill import MOST_SLOTS, SECOND, Ran, past_slots, ran
+from cronexec.domain.backfill import MOST_SLOTS, Ran, past_slots, ran
 from cronexec.domain.command import command_from_fields
 from cronexec.domain.commands_trigger import MOST_BACKFILLED
+from cronexec.domain.instants import SECOND
 from cronexec.domain.job import Job
 from cronexec.domain.model import write_instant
 from cronexec.domain.run import slot_text

@@ -6,7 +6,7 @@ applied is refused with a code, a sentence and the field; nothing else changes.
 """
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import assert_never
 
 from cronexec.domain.command import (
@@ -37,6 +37,7 @@ from cronexec.domain.controls import (
     job_reply,
     with_pause,
 )
+from cronexec.domain.instants import SECOND
 from cronexec.domain.job import Job, JobVersion
 from cronexec.domain.ledger import Claiming, claim
 from cronexec.domain.occupancy import Occupancy
@@ -50,7 +51,6 @@ from cronexec.domain.triggers import backfill, trigger
 from cronexec.errors import RefusedError
 
 FIRST_VERSION = 1
-SECOND = timedelta(seconds=1)
 _OVER = {"version": 0, "changed": False, "created": False, "paused": False, "next": None, "over": True}
 
 

@@ -7,17 +7,17 @@ skip, and a run that was cancelled before its start, leave the slot to be run.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Literal
 
+from cronexec.domain.instants import SECOND
 from cronexec.domain.run import Cause, Run, RunState
 from cronexec.domain.schedule import Schedule
+from cronexec.domain.zone import EPOCH
 
 Ran = Literal["refuse", "skip", "again"]  # what becomes of a backfill's slots that ran already
 MOST_SLOTS = 1_000  # in a range, unless somebody asks for more
-SECOND = timedelta(seconds=1)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,25 +13,23 @@ that are the next now, whatever was asked for before.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from typing import Any, assert_never
 
 from cronexec.domain.command import ErrorCode, ok_reply
 from cronexec.domain.command_model import CommandModel
 from cronexec.domain.commands_job import BlackoutJob, PauseJob, ResumeJob, SkipSlots, UnblackoutJob
+from cronexec.domain.instants import SECOND, whole_milliseconds
 from cronexec.domain.job import Job
 from cronexec.domain.job_state import MOST_BLACKOUTS, Blackout, Pause, SkippedOnce
-from cronexec.domain.ledger import CloseRange, Settle, pause_entry
+from cronexec.domain.ledger import CloseRange, Settle, pause_entry, settle_cancelled
 from cronexec.domain.model import write_instant
 from cronexec.domain.replacement import cancel_reason
-from cronexec.domain.run import Cause, Outcome, Run, RunState, slot_text
+from cronexec.domain.run import Cause, Run, RunState, slot_text
 from cronexec.domain.situation import Effects, Situation
 from cronexec.domain.wanted import next_run, next_runs
 from cronexec.errors import RefusedError
-
-SECOND = timedelta(seconds=1)
-
 
 Control = PauseJob | ResumeJob | SkipSlots | BlackoutJob | UnblackoutJob
 
@@ -82,14 +80,10 @@ def _asked(command: PauseJob, lasting: Pause | None, at: datetime) -> Pause:
         lasting = Pause(since_at=at, issued_by=command.issued_by, range_id="")
     return replace(
         lasting,
-        until_at=command.until and _whole_milliseconds(command.until),
+        until_at=command.until and whole_milliseconds(command.until),
         reason=command.reason or lasting.reason,
         owner=command.owner or lasting.owner,
     )
-
-
-def _whole_milliseconds(instant: datetime) -> datetime:
-    return instant - timedelta(microseconds=instant.microsecond % 1000)
 
 
 def with_pause(
@@ -223,13 +217,7 @@ def cancellations(name: str, reason: str, situation: Situation) -> tuple[Settle,
     One that is known to run elsewhere keeps its place: its end, not this command, lets the next run start.
     """
     queued = (run for run in situation.unsettled(name) if run.state is RunState.QUEUED)
-    return tuple(cancelled(run, reason, situation.at) for run in queued)
-
-
-def cancelled(run: Run, reason: str, at: datetime) -> Settle:
-    """Return what cancels a queued run."""
-    outcome = Outcome(state=RunState.CANCELLED, reason=reason)
-    return Settle(run_id=run.id, attempt=run.attempt, expected=RunState.QUEUED, outcome=outcome, at=at)
+    return tuple(settle_cancelled(run, reason, situation.at) for run in queued)
 
 
 def revoke(run: Run, job: Job, at: datetime) -> Settle | None:
@@ -240,14 +228,14 @@ def revoke(run: Run, job: Job, at: datetime) -> Settle | None:
     was claimed before.
     """
     if run.cancel_requested_by is not None:
-        return cancelled(run, cancel_reason(run.cancel_requested_by), at)
+        return settle_cancelled(run, cancel_reason(run.cancel_requested_by), at)
     if job.deleted_at is not None:
-        return cancelled(run, "job_deleted", at)
+        return settle_cancelled(run, "job_deleted", at)
     lasting = job.paused_at(at)
     if lasting is None or run.claimed_at is None:
         return None
     is_wanted = run.cause is not Cause.SCHEDULE and run.claimed_at >= lasting.since_at
-    return None if is_wanted else cancelled(run, "job_paused", at)
+    return None if is_wanted else settle_cancelled(run, "job_paused", at)
 
 
 def job_reply(

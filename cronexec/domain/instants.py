@@ -21,6 +21,11 @@ def to_text(seconds: int) -> str:
     return to_datetime(seconds).isoformat().replace("+00:00", "Z")
 
 
+def whole_milliseconds(instant: datetime) -> datetime:
+    """Return an instant as it is stored, what is finer cut off."""
+    return instant - timedelta(microseconds=instant.microsecond % 1000)
+
+
 def later(instant: datetime, length: timedelta) -> datetime:
     """Return the instant so much later, or the last that is counted: any length is accepted in documents."""
     return to_datetime(LATEST) if length > to_datetime(LATEST) - instant else instant + length

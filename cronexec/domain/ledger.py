@@ -7,8 +7,9 @@ fenced write.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from cronexec.domain.instants import SECOND
 from cronexec.domain.job import Job
 from cronexec.domain.job_state import Skip
 from cronexec.domain.occupancy import Occupancy
@@ -18,7 +19,6 @@ from cronexec.domain.policy import Verdict, Verdicts, find_no_place, joined, jud
 from cronexec.domain.run import Outcome, Run, RunState, SkipReason, slot_run_id
 from cronexec.domain.wanted import newest_wanted
 
-SECOND = timedelta(seconds=1)
 _PAUSED = Skip(reason=SkipReason.PAUSED)
 
 
@@ -36,6 +36,12 @@ class Settle:
     at: datetime
     token: str | None = None
     undecided: bool = False
+
+
+def settle_cancelled(run: Run, reason: str, at: datetime) -> Settle:
+    """Return what cancels a queued run."""
+    outcome = Outcome(state=RunState.CANCELLED, reason=reason)
+    return Settle(run_id=run.id, attempt=run.attempt, expected=RunState.QUEUED, outcome=outcome, at=at)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,17 +17,16 @@ one, and what takes many steps all the same yields a None after each: who decide
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import assert_never
 
-from cronexec.domain.instants import earlier
+from cronexec.domain.instants import SECOND, earlier
 from cronexec.domain.job import Job, Misfire, MisfirePolicy
 from cronexec.domain.job_state import Skip
 from cronexec.domain.run import SkipReason
 from cronexec.domain.schedule import Schedule
 from cronexec.domain.wanted import Search, Stretch, first_wanted, newest_wanted, stretches
 
-SECOND = timedelta(seconds=1)
 _MISFIRE = Skip(reason=SkipReason.MISFIRE)
 _OVERLAP = Skip(reason=SkipReason.OVERLAP)
 
@@ -119,14 +118,12 @@ def _decide(schedule: Schedule, stretch: Stretch, *, runs_after: datetime, catch
 
 
 def skip_all(schedule: Schedule, after: datetime, until: datetime, why: Skip) -> Iterator[Verdict]:
-    """Skip every slot in (after, until]; a range only where there are several."""
+    """Skip every slot in (after, until]; where there are several, in a range from the first to the last."""
     first = schedule.next_after(after) if after < until else None
-    if first is None or first > until:
-        return
-    following = schedule.next_after(first)
-    several = following is not None and following <= until
-    skipped = _skipped(first, why)
-    yield replace(skipped, until=until) if several else skipped
+    if first is not None and first <= until:
+        skipped = _skipped(first, why)
+        last = schedule.last_slots(first, until, 1)
+        yield replace(skipped, until=last[0]) if last else skipped
 
 
 def find_no_place(job: Job, after: datetime, until: datetime) -> Iterator[Verdict]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cronexec.domain.job import JobDocument
-from cronexec.domain.ledger import Settle
+from cronexec.domain.ledger import Settle, settle_cancelled
 from cronexec.domain.run import Cause, Outcome, Run, RunState
 from cronexec.domain.situation import Situation
 
@@ -41,7 +41,7 @@ def replacement(run: Run, unsettled: Iterable[Run], at: datetime) -> Replacement
     mark = f"{_REPLACED_BY}{run.id}"
     queued = (other for other in others if other.state is RunState.QUEUED)
     return Replacement(
-        settles=tuple(_cancelled(other, mark, at) for other in queued),
+        settles=tuple(settle_cancelled(other, cancel_reason(mark), at) for other in queued),
         cancels={other.id: mark for other in others},
     )
 
@@ -66,9 +66,3 @@ def cancellation(asked_by: str) -> Outcome:
 
 def _gives_way(run: Run) -> bool:
     return not run.state.is_final and run.cause is not Cause.BACKFILL
-
-
-def _cancelled(run: Run, asked_by: str, at: datetime) -> Settle:
-    return Settle(
-        run_id=run.id, attempt=run.attempt, expected=RunState.QUEUED, outcome=cancellation(asked_by), at=at
-    )

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictInt, model_validator
 
-from cronexec.domain.instants import later
+from cronexec.domain.instants import later, whole_milliseconds
 from cronexec.domain.model import DocumentModel, Length
 from cronexec.domain.problems import expected, problem
 from cronexec.domain.run import Outcome, RunState
@@ -110,8 +110,4 @@ class Retry(DocumentModel):
         has_grown = self.initial_delay > self.max_delay / growth  # the product may be too long to count
         longest = self.max_delay if has_grown else self.initial_delay * growth
         asked = min(outcome.retry_after or timedelta(0), self.max_delay)
-        return _milliseconds(later(ended_at, max(longest * chance, asked)))
-
-
-def _milliseconds(instant: datetime) -> datetime:
-    return instant - timedelta(microseconds=instant.microsecond % 1000)
+        return whole_milliseconds(later(ended_at, max(longest * chance, asked)))

@@ -6,7 +6,8 @@ it expects, so that a run which has moved on meanwhile stays as it is.
 
 from cronexec.domain.command import CancelRun, ErrorCode, ResolveRun, RetryRun, ok_reply
 from cronexec.domain.job import OverlapPolicy
-from cronexec.domain.ledger import Requeue, Settle
+from cronexec.domain.ledger import Requeue, Settle, settle_cancelled
+from cronexec.domain.replacement import cancel_reason
 from cronexec.domain.run import Outcome, Run, RunState, job_of
 from cronexec.domain.situation import Effects, Situation
 from cronexec.errors import RefusedError
@@ -21,7 +22,7 @@ def cancel(command: CancelRun, situation: Situation) -> Effects:
     if run.state is RunState.QUEUED:
         return Effects(
             reply=ok_reply(command.id, {"run": run.id, "state": RunState.CANCELLED.value}),
-            settles=(cancellation(run, f"cancelled by {who}", situation),),
+            settles=(settle_cancelled(run, cancel_reason(who), situation.at),),
             cancels={run.id: who},  # it may start meanwhile, and then is not settled but marked
         )
     if run.state is RunState.RUNNING:
@@ -67,14 +68,6 @@ def resolve(command: ResolveRun, situation: Situation) -> Effects:
         run_id=run.id, attempt=run.attempt, expected=RunState.ABANDONED, outcome=outcome, at=situation.at
     )
     return Effects(reply=ok_reply(command.id, {"run": run.id, "state": state.value}), settles=(settle,))
-
-
-def cancellation(run: Run, reason: str, situation: Situation) -> Settle:
-    """Return what cancels a queued run."""
-    outcome = Outcome(state=RunState.CANCELLED, reason=reason)
-    return Settle(
-        run_id=run.id, attempt=run.attempt, expected=RunState.QUEUED, outcome=outcome, at=situation.at
-    )
 
 
 def _named(run_id: str, situation: Situation) -> Run:

@@ -34,12 +34,7 @@ def trigger(command: TriggerJob, situation: Situation) -> Effects:
         )
     run_id = trigger_run_id(job.name, command.key or command.id)
     if (there := situation.entry(job.name, run_id)) is not None:
-        if _asks_for_others(command, job, there):
-            why = f"the key {command.key or command.id} is that of the run {run_id}, which has other params"
-            raise RefusedError(ErrorCode.CONFLICT, f"{why}; repeat those, or give another key", "key")
-        return Effects(
-            reply=ok_reply(command.id, {"run": run_id, "state": there.state.value, "created": False})
-        )
+        return _triggered_before(command, job, there)
     if job.document.overlap.policy is OverlapPolicy.SKIP and situation.unsettled(job.name):
         raise RefusedError(
             ErrorCode.CONFLICT, f"the job {job.name} is running, and its overlap policy is skip", "name"
@@ -62,6 +57,15 @@ def trigger(command: TriggerJob, situation: Situation) -> Effects:
         entries=(run,),
         settles=replaced.settles,
         cancels=replaced.cancels,
+    )
+
+
+def _triggered_before(command: TriggerJob, job: Job, there: Run) -> Effects:
+    if _asks_for_others(command, job, there):
+        why = f"the key {command.key or command.id} is that of the run {there.id}, which has other params"
+        raise RefusedError(ErrorCode.CONFLICT, f"{why}; repeat those, or give another key", "key")
+    return Effects(
+        reply=ok_reply(command.id, {"run": there.id, "state": there.state.value, "created": False})
     )
 
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from cronexec.domain.instants import SECOND
 from cronexec.domain.job import Job
 from cronexec.domain.job_state import Skip
 from cronexec.domain.run import SkipReason
 from cronexec.domain.schedule import Schedule
 
-SECOND = timedelta(seconds=1)
 _BLOCK = 256  # slots that are looked at in one step
 _FIRST_LOOK = timedelta(minutes=10)  # doubled until enough slots are found
 _MOST_STRETCHES = 1_000  # skipped ones, before it is said that no next run is known

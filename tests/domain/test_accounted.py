@@ -171,17 +171,22 @@ def _schedule(
     )
 
 
+def _once(seconds: int) -> Callable[[datetime], dict[str, Any]]:
+    return lambda begin: {"at": text(begin + seconds * SECOND)}
+
+
 exclusions = st.one_of(
     st.lists(st.integers(0, 4_000), min_size=2, max_size=2).map(_stretch),
     st.sampled_from(CRONS).map(_cron),
     st.none().map(_day),
 )
-schedules = st.builds(
+recurrences = st.builds(
     _schedule,
     st.sampled_from(RECURRENCES),
     st.just([]) | st.lists(exclusions, max_size=3),
     st.sampled_from([None, "5s"]),
 )
+schedules = recurrences | st.integers(-300, 300).map(_once)
 misfires = st.builds(
     lambda policy, grace, window, limit: (
         {"policy": policy, "grace": grace, "limit": limit} | ({"window": window} if window else {})
@@ -253,7 +258,7 @@ ticks = st.builds(
 
 @given(
     begin=st.sampled_from(BEGINNINGS),
-    schedule=schedules,
+    schedule=recurrences,
     overlap=overlaps,
     misfire=misfires,
     steps=st.lists(ticks, min_size=1, max_size=14),
