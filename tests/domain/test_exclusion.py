@@ -195,7 +195,7 @@ def test_excluded_slots_are_in_the_ledger_with_their_reason_and_verify() -> None
     entries = decided(claim(due, Claiming(epoch=1, until=until, judged_at=until), Occupancy()))
     skipped = [entry for entry in entries if entry.state is RunState.SKIPPED]
     assert [(entry.slot, entry.until, entry.reason) for entry in skipped] == [
-        (at("2026-12-24T00:00Z"), at("2026-12-24T23:59:59Z"), "excluded"),
+        (at("2026-12-24T00:00Z"), at("2026-12-24T18:00Z"), "excluded"),
         (at("2026-12-25T06:00Z"), None, "excluded"),
     ]
     version = JobVersion(name="backup", version=1, document=planned.document, from_at=after, to_at=None)
