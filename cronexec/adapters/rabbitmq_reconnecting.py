@@ -85,8 +85,7 @@ class ReconnectingConnection:
             await self._connection.close()
 
     async def _open_connection(self) -> AmqpConnection:
-        if self._is_closed:
-            raise _closed()
+        self._check_not_closed()
         if self._connection is not None and self._connection.is_open:
             return self._connection
         if self._error is not None and asyncio.get_running_loop().time() < self._retry_at:
@@ -98,18 +97,18 @@ class ReconnectingConnection:
             raise
         if self._is_closed:  # meanwhile
             await opened.close()
-            raise _closed()
+        self._check_not_closed()
         self._connection = opened
         self._error, self._failures = None, 0
         self._channels.clear()
         return self._connection
+
+    def _check_not_closed(self) -> None:
+        if self._is_closed:
+            raise unreachable("the connection to the broker was closed by this instance", "")
 
     def _back_off(self, error: UnreachableError) -> None:
         self._error = error
         longest = min(FIRST_DELAY * 2**self._failures, LONGEST_DELAY).total_seconds()
         self._retry_at = asyncio.get_running_loop().time() + longest * random.random()  # noqa: S311  spreads load, keeps no secret
         self._failures = min(self._failures + 1, 10)
-
-
-def _closed() -> UnreachableError:
-    return unreachable("the connection to the broker was closed by this instance", "")
