@@ -1,14 +1,13 @@
 """`cronexec command`: the command queue, for those who write to it in other languages."""
 
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
 from cronexec.cli.command_kept import kept
 from cronexec.cli.command_replay import replay
+from cronexec.cli.documents import STANDARD_INPUT, read_text, why_unreadable
 from cronexec.cli.failure import NOT_YET, failure_of
 from cronexec.cli.namespaces import create_option, require_served, run_sending
 from cronexec.cli.output import examples, json_option, people, print_json, print_table, stop
@@ -151,10 +150,12 @@ class Sending:
 
 def _read(file: str) -> list[dict[str, Any]]:
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except OSError as error:
-        raise click.BadParameter(f"{file} cannot be read: {error.strerror}", param_hint="FILE") from None
-    documents, problems = read_documents(text, source="standard input" if file == "-" else file)
+        text = read_text(file)
+    except (OSError, UnicodeDecodeError) as error:
+        why = why_unreadable(error)
+        raise click.BadParameter(f"{file} cannot be read: {why}", param_hint="FILE") from None
+    source = "standard input" if file == STANDARD_INPUT else file
+    documents, problems = read_documents(text, source=source)
     if problems:
         raise InvalidDocumentError(problems)
     return documents

@@ -104,19 +104,21 @@ def read_files(files: Sequence[str], options: CrontabOptions) -> Reading:
     places: dict[str, str] = {}
     for file in files:
         try:
-            text = _read(file)
+            text = read_text(file)
         except (OSError, UnicodeDecodeError) as error:
-            reading.problems.append(FieldProblem(file, f"it cannot be read: {_why(error)}"))
+            reading.problems.append(FieldProblem(file, f"it cannot be read: {why_unreadable(error)}"))
             continue
         _read_text(text, file, options, reading, places)
     return reading
 
 
-def _read(file: str) -> str:
+def read_text(file: str) -> str:
+    """Return what is in a file, or comes by standard input. Raises OSError and UnicodeDecodeError."""
     return sys.stdin.read() if file == STANDARD_INPUT else Path(file).read_text(encoding="utf-8")
 
 
-def _why(error: OSError | UnicodeDecodeError) -> str:
+def why_unreadable(error: OSError | UnicodeDecodeError) -> str:
+    """Return why a file could not be read, in a few words."""
     return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8"
 
 

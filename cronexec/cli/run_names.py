@@ -72,7 +72,10 @@ async def _read_slot(session: Session, name: str, written: str) -> datetime | No
     if instant.tzinfo is None:
         job = await session.client.jobs.get(name) if zone not in {"", "UTC", "Z"} else None
         instant = _in_zone(instant, job, zone)
-    return instant.astimezone(UTC)
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:  # the first or the last day that there is
+        return None
 
 
 def _in_zone(instant: datetime, job: Job | None, zone: str) -> datetime:

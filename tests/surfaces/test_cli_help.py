@@ -141,6 +141,8 @@ def test_the_package_imports_its_names_when_they_are_used() -> None:
         ("run", "list", "--since", "yesterday"),
         ("baton", "status", "--max-lag", "soon"),
         ("job", "list", "--limit", "1"),
+        ("command", "send", "/nonexistent"),
+        ("command", "send", sys.executable),
     ],
     ids=" ".join,
 )

@@ -82,7 +82,18 @@ def test_a_run_is_found_by_any_writing_of_its_instant(cronexec: CommandLine, wri
     assert shown(cronexec, f"backup@{written}") == "backup@2026-07-01T01:00:00Z"
 
 
-@pytest.mark.parametrize("written", ["yesterday", "2026-07-01 03:00", "2026-13-01", "", "…"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "yesterday",
+        "2026-07-01 03:00",
+        "2026-13-01",
+        "",
+        "…",
+        "0001-01-01 00:00+05:00",
+        "9999-12-31 23:00-05:00",
+    ],
+)
 def test_what_names_no_run_is_refused_as_it_was_given(cronexec: CommandLine, written: str) -> None:
     answer = cronexec("run", "show", f"backup@{written}")
 

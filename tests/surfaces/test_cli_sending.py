@@ -5,6 +5,7 @@ import secrets
 
 import pika
 import pytest
+from cli_jobs import eventually, shell_job
 from cli_program import Answer, CommandLine, serving
 from pika.exceptions import ChannelClosedByBroker
 from pymongo import MongoClient
@@ -166,3 +167,38 @@ def _with_database(url: str, database: str) -> str:
     base, _, query = url.partition("?")
     scheme, rest = base.split("://", 1)
     return f"{scheme}://{rest.split('/', 1)[0]}/{database}" + (f"?{query}" if query else "")
+
+
+def test_a_command_is_sent_from_a_file(cronexec: CommandLine, name: str) -> None:
+    commands = [{"type": "job.put", "job": json.loads(shell_job(name))}, {"type": "job.pause", "name": name}]
+
+    answer = cronexec("command", "send", "-", "--json", stdin=json.dumps(commands))
+
+    assert answer.code == 0
+    assert [reply["type"] for reply in answer.json["replies"]] == ["job.put", "job.pause"]
+    assert cronexec("job", "show", name, "--json").json["paused"] is True
+
+
+def test_a_command_that_is_none_is_refused_before_anything_is_sent(cronexec: CommandLine, name: str) -> None:
+    commands = [{"type": "job.put", "job": json.loads(shell_job(name))}, {"type": "job.pauze", "name": name}]
+
+    answer = cronexec("command", "send", "-", stdin=json.dumps(commands))
+
+    assert answer.code == 1
+    assert "command 2" in answer.err
+    assert cronexec("job", "show", name).code == 1
+
+
+def test_a_message_that_is_no_command_is_listed_with_its_reason(
+    cronexec: CommandLine, environment: dict[str, str]
+) -> None:
+    with pika.BlockingConnection(pika.URLParameters(environment["CRONEXEC_AMQP_URL"])) as connection:
+        queue = f"{environment['CRONEXEC_NAMESPACE']}.commands"
+        connection.channel().basic_publish("", queue, b'{"schema": 1, "type": "job.explode"}')
+
+    found = eventually(lambda: cronexec("command", "rejected", "--json"), lambda found: found["rejected"])
+
+    assert found["rejected"][0]["body"] == '{"schema": 1, "type": "job.explode"}'
+    assert found["rejected"][0]["reason"]
+    assert found["rejected"][0]["rejected_at"].endswith("Z")
+    assert "job.explode" in cronexec("command", "rejected").lines[1]

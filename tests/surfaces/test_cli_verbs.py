@@ -1,43 +1,17 @@
-"""Round trips of the verbs on real servers, with a `cronexec serve` as the holder."""
+"""Round trips of the verbs for jobs and runs on real servers, with a `cronexec serve` as the holder."""
 
 import json
 import secrets
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pika
 import pytest
-from cli_program import Answer, CommandLine
-from patience import PATIENCE
-from pymongo import MongoClient
+from cli_jobs import ended, eventually, shell_job
+from cli_program import CommandLine
 
 
 @pytest.fixture
 def name() -> str:
     return f"j-{secrets.token_hex(3)}"
-
-
-def shell_job(name: str, command: str = "true", **fields: Any) -> str:
-    schedule = {"cron": "0 3 * * *", "timezone": "Europe/Amsterdam"}
-    return json.dumps(
-        {"name": name, "schedule": schedule, "target": {"type": "shell", "command": command}} | fields
-    )
-
-
-def eventually(ask: Callable[[], Answer], holds: Callable[[Any], bool]) -> Any:
-    """Ask until the answer is as expected."""
-    until = time.monotonic() + PATIENCE
-    while not holds(answer := ask().json):
-        assert time.monotonic() < until, f"after {PATIENCE} s: {answer}"
-    return answer
-
-
-def ended(cronexec: CommandLine, run: str) -> Any:
-    return eventually(
-        lambda: cronexec("run", "show", run, "--json"), lambda record: record["finished_at"] is not None
-    )
 
 
 def test_a_job_is_created_left_alone_updated_shown_and_deleted(cronexec: CommandLine, name: str) -> None:
@@ -247,148 +221,6 @@ def test_slots_that_will_be_skipped_are_marked(cronexec: CommandLine, name: str)
     assert [line.endswith("  skipped: excluded (2026-01-01/2126-01-01)") for line in lines] == [True] * 3
     cronexec("job", "pause", name)
     assert all("  skipped: paused (by " in line for line in cronexec("job", "next", name).lines[1:])
-
-
-def test_the_baton_has_a_holder_and_a_bounded_lag(cronexec: CommandLine) -> None:
-    answer = cronexec("baton", "status", "--max-lag", "60s", "--json")
-
-    assert answer.code == 0
-    status = answer.json
-    assert (status["holder"], status["datacenter"], status["consumers"]) == ("holder", "east", 1)
-    assert status["epoch"] >= 1
-    assert 0 <= status["lag_s"] < 60
-    assert {"since", "watermark", "ready"} <= set(status)
-    assert "holder" in cronexec("baton", "status").out
-    assert cronexec("baton", "status", "--max-lag", "0s").code == 1
-
-
-def test_an_inserted_baton_changes_no_term_and_a_release_begins_another(cronexec: CommandLine) -> None:
-    def status() -> Answer:
-        return cronexec("baton", "status", "--json")
-
-    epoch = status().json["epoch"]
-
-    assert cronexec("baton", "reinsert").out.startswith("inserted the baton ")
-    assert eventually(status, lambda now: now["ready"] == 0)["epoch"] == epoch
-
-    released = cronexec("baton", "release", "--json")
-    assert (released.code, released.json) == (0, {"epoch": epoch})
-    assert eventually(status, lambda now: now["epoch"] > epoch)["holder"] == "holder"
-
-
-def test_the_ledger_is_verified(cronexec: CommandLine, name: str) -> None:
-    every_second = json.dumps(
-        {"name": name, "schedule": {"every": "1s"}, "target": {"type": "shell", "command": "true"}}
-    )
-    cronexec("job", "put", "-", stdin=every_second)
-    eventually(
-        lambda: cronexec("run", "list", "--job", name, "--state", "succeeded", "--json"),
-        lambda listed: len(listed["runs"]) >= 2,
-    )
-    cronexec("job", "pause", name)
-    eventually(
-        lambda: cronexec("ledger", "verify", "--job", name, "--json"), lambda found: found["skipped"] >= 1
-    )
-    cronexec("job", "resume", name)
-    cronexec("job", "delete", name)
-
-    answer = cronexec("ledger", "verify", "--job", name, "--since", "1h", "--json")
-
-    found = answer.json
-    assert (answer.code, found["missing"], found["doubled"], found["unexpected"]) == (0, 0, 0, 0)
-    assert found["due"] == found["run"] + found["skipped"]
-    assert found["skips"].keys() == {"paused"}
-    assert "Every due slot is in the ledger exactly once." in cronexec("ledger", "verify").out
-
-
-def test_a_slot_that_is_missing_from_the_ledger_is_found(
-    cronexec: CommandLine, environment: dict[str, str], name: str
-) -> None:
-    every_second = json.dumps(
-        {"name": name, "schedule": {"every": "1s"}, "target": {"type": "shell", "command": "true"}}
-    )
-    cronexec("job", "put", "-", stdin=every_second)
-    listed = eventually(
-        lambda: cronexec("run", "list", "--job", name, "--state", "succeeded", "--json"),
-        lambda listed: len(listed["runs"]) >= 3,
-    )
-    cronexec("job", "delete", name)
-    gone = listed["runs"][1]
-    with MongoClient[dict[str, Any]](environment["CRONEXEC_MONGO_URL"]) as client:
-        runs = client.get_default_database("cronexec")[f"{environment['CRONEXEC_NAMESPACE']}.runs"]
-        assert runs.delete_one({"_id": gone["run"]}).deleted_count == 1
-
-    answer = cronexec("ledger", "verify", "--job", name)
-
-    assert answer.code == 1
-    assert answer.err == f"missing: {name} version 1, slot {gone['slot']}\n"
-    found = cronexec("ledger", "verify", "--job", name, "--json").json["findings"]["missing"]
-    assert found == [{"job": name, "version": 1, "slot": gone["slot"], "entries": []}]
-
-
-def test_a_slot_that_is_twice_in_the_ledger_is_found(
-    cronexec: CommandLine, environment: dict[str, str], name: str
-) -> None:
-    every_second = json.dumps(
-        {"name": name, "schedule": {"every": "1s"}, "target": {"type": "shell", "command": "true"}}
-    )
-    cronexec("job", "put", "-", stdin=every_second)
-    listed = eventually(
-        lambda: cronexec("run", "list", "--job", name, "--state", "succeeded", "--json"),
-        lambda listed: len(listed["runs"]) >= 2,
-    )
-    cronexec("job", "delete", name)
-    once = listed["runs"][0]
-    with MongoClient[dict[str, Any]](environment["CRONEXEC_MONGO_URL"]) as client:
-        runs = client.get_default_database("cronexec")[f"{environment['CRONEXEC_NAMESPACE']}.runs"]
-        entry = runs.find_one({"_id": once["run"]})
-        assert entry
-        runs.insert_one(entry | {"_id": f"{once['run']}-again"})
-
-    answer = cronexec("ledger", "verify", "--job", name)
-    found = cronexec("ledger", "verify", "--job", name, "--json")
-    with MongoClient[dict[str, Any]](environment["CRONEXEC_MONGO_URL"]) as client:
-        runs = client.get_default_database("cronexec")[f"{environment['CRONEXEC_NAMESPACE']}.runs"]
-        assert runs.delete_one({"_id": f"{once['run']}-again"}).deleted_count == 1
-
-    assert (answer.code, found.code) == (1, 1)
-    assert answer.err.startswith(f"doubled: {name} version 1, slot {once['slot']}: ")
-    assert (found.json["doubled"], found.json["missing"]) == (1, 0)
-
-
-def test_a_command_is_sent_from_a_file(cronexec: CommandLine, name: str) -> None:
-    commands = [{"type": "job.put", "job": json.loads(shell_job(name))}, {"type": "job.pause", "name": name}]
-
-    answer = cronexec("command", "send", "-", "--json", stdin=json.dumps(commands))
-
-    assert answer.code == 0
-    assert [reply["type"] for reply in answer.json["replies"]] == ["job.put", "job.pause"]
-    assert cronexec("job", "show", name, "--json").json["paused"] is True
-
-
-def test_a_command_that_is_none_is_refused_before_anything_is_sent(cronexec: CommandLine, name: str) -> None:
-    commands = [{"type": "job.put", "job": json.loads(shell_job(name))}, {"type": "job.pauze", "name": name}]
-
-    answer = cronexec("command", "send", "-", stdin=json.dumps(commands))
-
-    assert answer.code == 1
-    assert "command 2" in answer.err
-    assert cronexec("job", "show", name).code == 1
-
-
-def test_a_message_that_is_no_command_is_listed_with_its_reason(
-    cronexec: CommandLine, environment: dict[str, str]
-) -> None:
-    with pika.BlockingConnection(pika.URLParameters(environment["CRONEXEC_AMQP_URL"])) as connection:
-        queue = f"{environment['CRONEXEC_NAMESPACE']}.commands"
-        connection.channel().basic_publish("", queue, b'{"schema": 1, "type": "job.explode"}')
-
-    found = eventually(lambda: cronexec("command", "rejected", "--json"), lambda found: found["rejected"])
-
-    assert found["rejected"][0]["body"] == '{"schema": 1, "type": "job.explode"}'
-    assert found["rejected"][0]["reason"]
-    assert found["rejected"][0]["rejected_at"].endswith("Z")
-    assert "job.explode" in cronexec("command", "rejected").lines[1]
 
 
 def test_the_doctor_finds_all_well_and_what_cannot_run(cronexec: CommandLine, name: str) -> None:
