@@ -26,8 +26,8 @@ Part = Callable[[Settings, Connection], Awaitable[list[Finding]]]
 
 
 async def examine(settings: Settings, connection: Connection) -> list[Finding]:
-    """Look at everything; returns findings in the order of settings, broker, database, namespace."""
-    parts: tuple[Part, ...] = (_settings, _broker, _control, _database, _namespace)
+    """Look at everything; returns findings in the order of settings, broker, database, namespace, control."""
+    parts: tuple[Part, ...] = (_settings, _broker, _database, _namespace, _control)
     found = await asyncio.gather(*(part(settings, connection) for part in parts))
     findings: dict[str, Finding] = {}
     for finding in (each for part in found for each in part):
