@@ -19,6 +19,7 @@ from typing import Any
 import pika
 import pytest
 from broker_versions import broker_of
+from hypothesis import HealthCheck, settings
 from missing_servers import do_without
 from pymongo import MongoClient
 
@@ -37,6 +38,12 @@ EXCHANGES = ("control",)
 SETTINGS = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("CRONEXEC_")}
 
 os.environ["PATH"] += os.pathsep + str(FETCHED)
+
+# Only what a property says may fail: no example for being slow on a slow machine, none that comes and goes.
+settings.register_profile(
+    "tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
