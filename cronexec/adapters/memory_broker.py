@@ -27,6 +27,7 @@ from cronexec.adapters.memory_hub import (
 from cronexec.adapters.rejected import rejected_command, rejected_headers
 from cronexec.errors import NotYetAppliedError, RefusedError, UnreachableError
 from cronexec.ports import (
+    MOST_KEPT_IN_HAND,
     BatonArrived,
     Clock,
     CommandArrived,
@@ -38,7 +39,6 @@ from cronexec.ports import (
 
 BATON_PREFETCH = 8
 COMMAND_PREFETCH = 512
-KEPT_PREFETCH = 64
 
 
 class MemoryBroker:
@@ -140,7 +140,7 @@ class MemoryLink:
 
     async def take_kept(self) -> int:
         waiting = len(self._hub.queues[NEWER].ready)
-        self._take(NEWER, KEPT_PREFETCH)
+        self._take(NEWER, MOST_KEPT_IN_HAND)
         return waiting
 
     def _take(self, name: str, prefetch: int) -> None:

@@ -21,11 +21,10 @@ from cronexec.adapters.amqp_problems import AmqpError
 from cronexec.adapters.link_events import LinkEvents
 from cronexec.adapters.rabbitmq_topology import Topology
 from cronexec.adapters.rejected import USER
-from cronexec.ports import BatonArrived, CommandArrived, LinkEvent
+from cronexec.ports import MOST_KEPT_IN_HAND, BatonArrived, CommandArrived, LinkEvent
 
 BATON_PREFETCH = 8
 COMMAND_PREFETCH = 512  # twice what one write takes: while it is under way, the next ones arrive
-KEPT_PREFETCH = 64
 TELLS_SINCE = (4, 0)  # that a queue was deleted, though it is declared again at once
 RELEASE_TIMEOUT = timedelta(seconds=1)
 
@@ -67,7 +66,7 @@ class RabbitmqLink:
     async def take_kept(self) -> int:
         with contextlib.suppress(AmqpError):  # the loss is an event already
             waiting = await self._commands.look_up(self._topology.newer)
-            await self._take(self._topology.newer, KEPT_PREFETCH, self._kept_arrived)
+            await self._take(self._topology.newer, MOST_KEPT_IN_HAND, self._kept_arrived)
             return waiting.ready
         return 0
 

@@ -9,6 +9,7 @@ Every port raises `UnreachableError` when its server does not answer or does not
 
 from cronexec.domain.ledger import CloseRange, Requeue, Settle
 from cronexec.ports.broker import (
+    MOST_KEPT_IN_HAND,
     BatonArrived,
     Broker,
     CommandArrived,
@@ -58,6 +59,7 @@ from cronexec.ports.target import (
 
 __all__ = [
     "MOST_ADOPTED",
+    "MOST_KEPT_IN_HAND",
     "AppliedCommand",
     "Batch",
     "BatonArrived",

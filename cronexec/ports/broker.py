@@ -40,6 +40,8 @@ class LinkLost:
     reason: str
 
 
+MOST_KEPT_IN_HAND = 64  # commands: what a link hands out, unacked, of those kept for a newer holder
+
 LinkEvent = BatonArrived | CommandArrived | LinkLost
 
 
@@ -59,7 +61,10 @@ class Link(Protocol):
         ...
 
     async def take_kept(self) -> int:
-        """Begin to consume what holders kept for newer ones; returns how many messages wait there."""
+        """Begin to consume what holders kept for newer ones; returns how many messages wait there.
+
+        At most `MOST_KEPT_IN_HAND` of them are handed out at a time.
+        """
         ...
 
     async def take_commands(self) -> None:

@@ -90,6 +90,7 @@ class Holder:
             store=context.store,
             log=context.log,
             wake=self._wake.set,
+            renew_interval=context.settings.baton_renew_interval,
         )
         self._adoption = Adoption(table=table, jobs=context.store.jobs, clock=context.clock, log=context.log)
         self.term: Term | None = None

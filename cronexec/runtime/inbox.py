@@ -16,7 +16,8 @@ import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from cronexec.domain.command import (
@@ -36,6 +37,7 @@ from cronexec.errors import CronexecError, InvalidDocumentError
 from cronexec.log import Log
 from cronexec.ports import AppliedCommand, CommandArrived, Link, Publisher, RecordedReply, Store
 from cronexec.runtime.service import Backoff, Wake
+from cronexec.runtime.too_new import TooNew, TooNewCommands
 
 MOST_AT_ONCE = 256
 NO_JOBS: Mapping[str, Job] = {}
@@ -72,7 +74,14 @@ class Inbox:
     """Belongs to one term, and to the link that the commands came on."""
 
     def __init__(
-        self, *, link: Link, publisher: Publisher, store: Store, log: Log, wake: Callable[[], None]
+        self,
+        *,
+        link: Link,
+        publisher: Publisher,
+        store: Store,
+        log: Log,
+        wake: Callable[[], None],
+        renew_interval: timedelta,
     ) -> None:
         self._link = link
         self._publisher = publisher
@@ -84,7 +93,10 @@ class Inbox:
         self._to_keep: deque[CommandArrived] = deque()
         self._kept_to_come = 0
         self._kept_are_here = Wake()
-        self._too_new: dict[str, tuple[CommandArrived, int]] = {}
+        self._too_new = TooNewCommands(
+            keep=self._keep, ack=self._link.ack_commands, renew_interval=renew_interval
+        )
+        self._renewing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -126,22 +138,33 @@ class Inbox:
             self._wake()
 
     def _keep_for_newer(self, arrived: CommandArrived, error: NewerSchemaError) -> None:
-        self._log.warning("command.newer_schema", schema=error.schema, why=str(error))
+        name = error.command_id or arrived.message_id or str(arrived.tag)
         if arrived.kept:
             self._kept_to_come = 0  # those behind it may never be delivered to this holder
-            self._too_new[error.command_id or arrived.message_id or str(arrived.tag)] = arrived, error.schema
+        if not arrived.kept or self._too_new.add(TooNew(id=name, schema=error.schema, arrived=arrived)):
+            self._log.warning("command.newer_schema", schema=error.schema, why=str(error))
+        if arrived.kept:
+            self._renew_in_time()
             return
         self._to_keep.append(arrived)
         if len(self._to_keep) == 1:
             self._spawn(self._keep_all())
 
+    def _renew_in_time(self) -> None:
+        if self._renewing is None:
+            self._renewing = asyncio.create_task(self._too_new.renew())
+            self._renewing.add_done_callback(self._task_done)
+
     async def _keep_all(self) -> None:
         """Move commands one after the other, in their order."""
         while self._to_keep:
             arrived = self._to_keep[0]
-            await self._until_safe(lambda: self._publisher.keep(self._to_keep[0]), "command.keep_delayed")
+            await self._keep(arrived)
             self._to_keep.popleft()
             self._link.ack_commands([arrived.tag])
+
+    async def _keep(self, arrived: CommandArrived) -> None:
+        await self._until_safe(partial(self._publisher.keep, arrived), "command.keep_delayed")
 
     async def _until_safe(self, publish: Callable[[], Awaitable[None]], delayed: str) -> None:
         """Publish until it is confirmed. What is not acked when the term ends comes back with the next."""
@@ -254,12 +277,11 @@ class Inbox:
     @property
     def kept(self) -> dict[str, int]:
         """Return the schemas of the commands in hand that wait for a newer holder, by their ids."""
-        return {command_id: schema for command_id, (_, schema) in self._too_new.items()}
+        return {each.id: each.schema for each in self._too_new}
 
     def discard(self, command_id: str, who: str) -> None:
         """Reject a command that waits for a newer holder."""
-        arrived, _ = self._too_new.pop(command_id, (None, 0))
-        if arrived is not None:
+        for arrived in self._too_new.take(command_id):
             why = f"it was kept for a newer holder, and discarded by {who}"
             self._spawn(self._reject(arrived, why, None, code=ErrorCode.DISCARDED))
 
@@ -269,6 +291,8 @@ class Inbox:
         Replies that are on their way are sent, in bounded time: what they answer is committed and acked.
         """
         self._kept_are_here.set()
+        if self._renewing is not None:
+            self._renewing.cancel()
         if self._tasks:
             _, pending = await asyncio.wait(self._tasks, timeout=LAST_REPLIES_TIMEOUT)
             for task in pending:

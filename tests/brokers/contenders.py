@@ -6,6 +6,7 @@ database. Terms are counted by the epoch, which only a new term raises.
 """
 
 import asyncio
+import json
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -234,9 +235,19 @@ class Schedule:
         )
         return count
 
-    async def close(self) -> None:
+    async def send(self, command: dict[str, Any]) -> None:
+        body, kept = json.dumps(command), pika.BasicProperties(delivery_mode=2)
+        queue = f"{self.namespace}.commands"
+        await self.operate(lambda channel: channel.basic_publish("", queue, body.encode(), kept))
+
+    async def stop(self) -> None:
+        """Stop all contenders: what they had in hand is back in the queues."""
         await asyncio.gather(*(each.instance.stop(grace=0) for each in self.contenders))
         await asyncio.gather(*(each.broker.close() for each in self.contenders))
+        self.contenders.clear()
+
+    async def close(self) -> None:
+        await self.stop()
         await asyncio.to_thread(self.delete_queues)
 
     def delete_queues(self) -> None:

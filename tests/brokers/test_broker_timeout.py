@@ -12,7 +12,7 @@ import asyncio
 import pytest
 from contenders import Contender, Schedule
 from patience import PATIENCE
-from two_minutes import LENGTH, RENEW_INTERVAL, TwoMinutes
+from two_minutes import LENGTH, RENEW_INTERVAL, TOO_NEW, TwoMinutes
 
 from cronexec.adapters.rabbitmq_topology import QueueType
 from cronexec.dev.rabbitmq import PrivateRabbitmq
@@ -79,6 +79,7 @@ def test_under_a_timeout_of_15_s_a_baton_that_is_renewed_is_held_for_two_minutes
 ) -> None:
     held = two_minutes.result(queue_type)
     assert (held.epoch, held.ended) == (1, []), "no term change"
+    assert held.kept == TOO_NEW, "none is lost, and they are in their order"
     assert held.renewals >= LENGTH / RENEW_INTERVAL.total_seconds() - 4
     assert held.slots >= LENGTH - 5
     assert held.latest < 4, "no gap"

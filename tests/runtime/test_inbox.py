@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from cronexec.domain import command
 from cronexec.domain.command import read_command
 from cronexec.domain.run import RunState
 from cronexec.errors import UnreachableError
+from cronexec.ports import MOST_KEPT_IN_HAND
 from cronexec.runtime import inbox
 
 pytestmark = pytest.mark.virtual_time
@@ -342,3 +344,40 @@ async def test_a_command_that_waits_for_a_newer_holder_is_listed_and_can_be_disc
     await until(lambda: kept(bench) == ["n2"], lambda: kept(bench))
     assert [json.loads(body)["id"] for body in rejected(bench)] == ["n1"]
     assert (await bench.request("command.kept"))["result"] == {"kept": [second]}
+
+
+async def test_commands_that_wait_for_a_newer_holder_are_renewed_together_and_in_their_order(
+    bench: Bench,
+) -> None:
+    """The broker takes back what stays unacked for too long, and the baton with it."""
+    anna = await bench.holder(baton_renew_interval=timedelta(seconds=30))
+    names = ["n1", "n2", "n3"]
+    for name in names:
+        bench.send_raw({"schema": 9, "id": name, "type": "job.dance"})
+    queue = bench.hub.queues[NEWER]
+    await until(lambda: len(anna.said("command.newer_schema")) == 6, lambda: kept(bench))
+    first = [message.place for message in queue.consumers[0].unacked.values()]
+    failing = fails(UnreachableError("broker", "blocked", ""))
+    await pass_time(31)
+    renewed = [message.place for message in queue.consumers[0].unacked.values()]
+    assert kept(bench) == names
+    assert min(renewed) > max(first), "all of them have been handed out anew"
+    assert len(anna.said("command.newer_schema")) == 6, "and are told of once"
+    anna.faults.next("publisher.keep", failing)
+    await pass_time(31)
+    await until(lambda: kept(bench) == names, lambda: kept(bench))
+    answer = await bench.request("command.kept", discard="n2")
+    assert answer["result"] == {"kept": [{"id": "n1", "schema": 9}, {"id": "n3", "schema": 9}]}
+    anna.end_term()
+    assert kept(bench) == ["n1", "n3"]
+
+
+async def test_more_commands_than_the_link_hands_out_are_left_in_their_places(bench: Bench) -> None:
+    anna = await bench.holder(baton_renew_interval=timedelta(seconds=30))
+    names = [f"n{number}" for number in range(MOST_KEPT_IN_HAND + 1)]
+    for name in names:
+        bench.send_raw({"schema": 9, "id": name, "type": "job.dance"})
+    handed_out = len(names) + MOST_KEPT_IN_HAND  # each said when it is put aside, and when it is in hand
+    await until(lambda: len(anna.said("command.newer_schema")) == handed_out, lambda: kept(bench)[:3])
+    await pass_time(100)
+    assert kept(bench) == names
