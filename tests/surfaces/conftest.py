@@ -1,4 +1,7 @@
-"""`ns`: a namespace for applications; `embed`: instances in this process; `cronexec`: the command line."""
+"""`ns`: a namespace for applications; `embed`: instances in this process; `cronexec`: the command line.
+
+`given`: the variables for a `cronexec dev` on the test's servers.
+"""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -47,3 +50,13 @@ def embed(ns: Namespace) -> Iterator[Callable[..., Cronexec]]:
     yield make
     for cron in made:
         cron.stop(grace=0)
+
+
+@pytest.fixture
+def given(amqp_url: str, mongo_url: str, namespace: str) -> dict[str, str]:
+    """The variables that name the session's servers and a namespace of this test's own."""
+    return {
+        "CRONEXEC_AMQP_URL": amqp_url,
+        "CRONEXEC_MONGO_URL": mongo_url,
+        "CRONEXEC_NAMESPACE": namespace,
+    }
