@@ -128,7 +128,12 @@ class MongoTermStore:
             return result.matched_count == 1
 
     async def _create(self, document_id: str, fields: Document) -> bool:
-        """Create a document if there is none; what is there wins over `fields`."""
+        """Create a document if there is none; what is there wins over `fields`.
+
+        It is looked for first: the change that finds nothing to do would wait for a dead holder as well.
+        """
+        if await self._collections.term.find_one({"_id": document_id}, {"_id": 1}) is not None:
+            return False
         merged = {"$replaceWith": {"$mergeObjects": [fields, "$$ROOT"]}}
         try:
             result = await self._collections.term.update_one({"_id": document_id}, [merged], upsert=True)

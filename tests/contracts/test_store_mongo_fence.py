@@ -67,6 +67,20 @@ async def test_a_holder_killed_inside_a_transaction_does_not_hold_up_the_next_ep
     assert (await write(store, term, entries=[entry("a", epoch=2)])).seq == term.seq + 1
 
 
+async def test_an_instance_starts_while_a_dead_holders_transaction_is_open(mongo: MongoBench) -> None:
+    """It may be the only one that is left."""
+    store = mongo.open()
+    await store.terms.ping()
+    async with frozen_holder(mongo) as process:
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        began = time.perf_counter()
+        assert not await store.terms.prepare()
+        took = time.perf_counter() - began
+        assert (await store.terms.raise_epoch(BERT)).epoch == 2
+    assert took < 4.0, f"{took:.3f} s; waiting for its end takes about {FORMERLY:g} s"
+
+
 async def test_a_holder_frozen_inside_a_transaction_wakes_up_to_a_lost_term(mongo: MongoBench) -> None:
     store = mongo.open()
     await store.terms.ping()
