@@ -2,11 +2,12 @@
 
 From a synchronous application they wait in the calling thread, from an asynchronous one they are awaited;
 nothing else differs. They work on every instance, whoever holds the baton. Documents are validated where the
-caller is: however many an application puts, the engine only sends them.
+caller is: however many an application puts, the engine only sends them. Instants are aware datetimes.
 
-Changes raise RefusedError (the holder said no), NotYetAppliedError (no holder answered in time; it will be
-applied) and UnreachableError (a server did not answer); reading raises UnreachableError; all of them raise
-RuntimeError where cronexec is not started in this process.
+Changes raise InvalidDocumentError (something given is wrong, a datetime without an offset, say), RefusedError
+(the holder said no), NotYetAppliedError (no holder answered in time; it will be applied) and UnreachableError
+(a server did not answer); reading raises UnreachableError; all of them raise RuntimeError where cronexec is
+not started in this process.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping

@@ -15,7 +15,7 @@ import click
 from cronexec.cli.output import STYLES, people, seconds
 from cronexec.cli.records import reason_of
 from cronexec.cli.session import Session
-from cronexec.domain.run import Outcome, Progress, Run, RunState
+from cronexec.domain.run import RETRY, Outcome, Progress, Run, RunState
 from cronexec.watching import Sight, watch
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def state_text(run: Run) -> str:
     attempt = f" (attempt {run.attempt})" if run.attempt > 1 else ""
     if run.state is RunState.RUNNING:
         return f"running on {run.executor.name}{attempt}" if run.executor else f"running{attempt}"
-    why = f": {run.reason}" if run.reason else ""
+    why = f": {run.reason}" if run.reason not in (None, RETRY) else ""  # which the attempt's number says
     later = f", not before {people(run.not_before)}" if run.not_before else ""
     return f"{run.state.value}{attempt}{later}{why}"
 

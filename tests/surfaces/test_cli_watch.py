@@ -9,13 +9,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_program import PROGRAM, CommandLine, serving, settings_for
 from patience import PATIENCE
+
+from cronexec.cli.watch_view import state_line
+from cronexec.domain.run import RETRY, Run, RunState
+from cronexec.watching import Sight
 
 CRONEXEC = f"{sys.executable} -c 'from cronexec.cli.main import main; main()'"
 
@@ -234,6 +239,18 @@ def test_what_is_wrong_with_a_watch_is_said(cronexec: CommandLine) -> None:
     cronexec("job", "trigger", "wrong", "--key", "k", "--wait")
     too_many = cronexec("run", "logs", "wrong#k", "--attempt", "2")
     assert too_many.err == "Error: wrong#k has made 1 attempt so far\n"
+
+
+def test_a_run_that_waits_for_its_retry_is_told_of_once() -> None:
+    slot = datetime(2026, 5, 4, 12, tzinfo=UTC)
+    run = Run(id="a#k", job="a", version=1, slot=slot, state=RunState.QUEUED, epoch=1, attempt=2)
+    waiting = replace(run, not_before=slot + timedelta(minutes=1))
+
+    lines = {state_line(Sight(run=each, attempt=2)) for each in (waiting, replace(waiting, reason=RETRY))}
+
+    assert lines == {"a#k: queued (attempt 2), not before 2026-05-04 12:01:00Z"}
+    unavailable = state_line(Sight(run=replace(run, reason="target_unavailable"), attempt=2))
+    assert unavailable == "a#k: queued (attempt 2): target_unavailable"
 
 
 def test_a_watch_of_what_is_over_without_having_run_says_so(cronexec: CommandLine, gate: Path) -> None:
