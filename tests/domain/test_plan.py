@@ -122,6 +122,21 @@ def test_a_job_removed_while_it_is_taken_does_not_come_back() -> None:
     assert (len(plan), plan.next_at(), plan.due(at("13:00"))) == (0, None, [])
 
 
+def test_what_is_restored_is_due_again_from_where_it_was_and_what_was_resumed_is_not() -> None:
+    plan = planned(job(name="decided"), job(name="undecided"), job(name="removed"))
+    taken = {due.job.name: due for due in plan.due(at("12:02"))}
+    plan.resume([taken["decided"]], after=at("12:02"))
+    plan.remove("removed")
+    plan.restore()
+    complete(plan)
+    (again,) = plan.due(at("12:02"))
+    assert again == taken["undecided"]
+    plan.restore()
+    plan.restore()
+    complete(plan)
+    assert told(plan.due(at("12:03"))) == ["undecided 12:01:00", "decided 12:03:00"]
+
+
 def test_a_job_removed_or_replaced_in_the_heap_is_not_due_any_more() -> None:
     plan = planned(job(name="goes"), job(name="changes"), job(name="stays"))
     plan.remove("goes")
