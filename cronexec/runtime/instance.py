@@ -215,14 +215,16 @@ class Instance:
                 return
 
     async def stop(self, grace: float) -> bool:
-        """Hand over, finish what runs within `grace` seconds, record the rest.
+        """Hand over, finish what runs within `grace` seconds from now, record the rest.
 
         Returns whether nothing was cut off.
         """
+        monotonic = self._context.clock.monotonic
+        grace_until = monotonic() + grace
         self._draining = True
         await self._withdraw("stopping")
         await self.drain.stop()
-        finished = await self.dispatcher.drain(grace)
+        finished = await self.dispatcher.drain(max(0.0, grace_until - monotonic()))
         if not finished:
             self._context.log.error("run.abandoned", runs=list(self.dispatcher.running), reason="shutdown")
             await self.dispatcher.abandon_all("shutdown", KILL_TIMEOUT)

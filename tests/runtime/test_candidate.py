@@ -277,3 +277,21 @@ async def test_a_stop_does_not_wait_for_a_server_that_never_answers(bench: Bench
     anna.targets.end(slot_id("backup", 10))
     assert await stopping, "what ran had the time to end"
     assert bench.clock.monotonic() - stopping_at < 6
+
+
+async def test_the_grace_of_a_stop_counts_from_its_beginning(bench: Bench) -> None:
+    anna = await bench.holder("anna")
+    await bench.put(document("backup"))
+    anna.targets.held.add("backup")
+    await anna.targets.began(slot_id("backup", 10))
+    held = anna.faults.hold("terms.raise_epoch")
+    anna.end_term()
+    await held.arrived()
+    stopping_at = bench.clock.now()
+    stopping = asyncio.create_task(anna.stop(grace=20))
+    await pass_time(12)  # a database that hardly answers
+    held.release()
+    assert not await stopping
+    abandoned_at = bench.run(slot_id("backup", 10)).finished_at
+    assert abandoned_at is not None
+    assert 20 <= (abandoned_at - stopping_at).total_seconds() < 21
