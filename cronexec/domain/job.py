@@ -263,7 +263,7 @@ class Job:
     after it are this version's. `declared`: in code. `deleted_at`: a tombstone, kept for a while so that
     standbys notice. `skip_next`, `blackouts`: what is skipped besides, by slot and by start.
 
-    `is_selective`: whether slots have to be looked at one by one for what skips them.
+    `is_selective`: whether anything may skip slots of it while it is not paused.
     """
 
     document: JobDocument

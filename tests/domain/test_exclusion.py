@@ -183,6 +183,42 @@ def test_a_slot_is_excluded_where_its_own_schedule_would_be_due(
     assert bool(schedule.excluded(instant)) == (same_clock.next_after(shown - timedelta(seconds=1)) == shown)
 
 
+NIGHTS = [at("2026-03-29T00:00Z"), at("2026-10-25T00:00Z"), at("2026-04-04T14:00Z"), at("2026-12-24T22:00Z")]
+entries = st.sampled_from(
+    [
+        "2026-03-29",
+        "2026-10-25/2026-10-26",
+        "2026-12-24T22:30:00Z/2026-12-25T05:00:00Z",
+        {"calendar": ["2026-03-28", "2026-03-29", "2026-04-05", "2026-12-25"]},
+        {"cron": "* 2 * * *"},
+        {"cron": "10-20,40-59 * * * *"},
+        {"cron": "5-20 */7 1-3 * * *"},
+        {"cron": "* * 24-26 12 *"},
+        {"cron": "* * * * sun"},
+    ]
+)
+
+
+@given(
+    st.lists(entries, min_size=1, max_size=3),
+    zones,
+    st.sampled_from(NIGHTS),
+    st.integers(0, 4 * 3_600),
+    st.data(),
+)
+@properties
+def test_what_excludes_a_slot_excludes_all_up_to_the_instant_that_is_told(
+    exclude: list[Any], timezone: str, night: datetime, second: int, data: st.DataObject
+) -> None:
+    schedule = read(*exclude, timezone=timezone)
+    slot = night + timedelta(seconds=second)
+    by, until = schedule.excluded_until(slot)
+    assert until >= slot
+    assert by == schedule.excluded(slot) == schedule.excluded(until)
+    within = data.draw(st.integers(0, min(int((until - slot).total_seconds()), 90_000)))
+    assert schedule.excluded(slot + timedelta(seconds=within)) == by
+
+
 def test_excluded_slots_are_in_the_ledger_with_their_reason_and_verify() -> None:
     after, until = at("2026-12-23T12:00Z"), at("2026-12-26T12:00Z")
     planned = job(
