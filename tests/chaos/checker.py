@@ -50,7 +50,7 @@ def check(history: History, tolerances: Tolerances | None = None) -> Report:
         of_job = _Job(job, states, entries[job], works[job], commands.get(job, []))
         _check_job(of_job, history, allowed, report)
     Evidence(history, timelines, tolerances=allowed, report=report).check()
-    check_commands(history, timelines, report)
+    check_commands(history, timelines, tolerance=allowed.change, report=report)
     check_terms(history, report)
     return report
 

@@ -70,7 +70,7 @@ class JobBackfills:
                     self._report.find("unexpected", entry=entry.id, state=entry.state)
 
     def _asked(self, sent: Sent, lo: float, hi: float) -> _Asked:
-        state = [state for state in self._timeline.states if state.hi < sent.sent_at][-1]
+        state = self._timeline.known(sent.sent_at, tolerance=self._tolerance)
         document = state.document or {"schedule": {"at": 0.0}}
         since, until = instant(sent.command["since"]), instant(sent.command["until"])
         slots = due(document, since - MILLISECOND, until)

@@ -19,7 +19,9 @@ OWN = "cronexec"  # sends itself what a holder has decided: the deletion of a jo
 ABOUT_A_JOB = {"job.delete", "job.pause", "job.resume", "job.skip", "job.blackout", "job.unblackout"}
 
 
-def check_commands(history: History, timelines: Mapping[str, Timeline], report: Report) -> None:
+def check_commands(
+    history: History, timelines: Mapping[str, Timeline], *, tolerance: float, report: Report
+) -> None:
     """Compare the driver's log with the audit log, the rejected queue and the ledger."""
     runs = {entry.id for entry in history.entries}
     for sent in history.commands:
@@ -34,7 +36,8 @@ def check_commands(history: History, timelines: Mapping[str, Timeline], report: 
         result = (sent.reply or {}).get("result", {})
         if sent.type == "job.trigger" and result and result["run"] not in runs:
             report.find("trigger_without_run", id=sent.id, run=result["run"])
-        if wrong := _wrongly_answered(sent, history, timelines.get(sent.job or "")):
+        document = _document(sent, timelines.get(sent.job or ""), tolerance)
+        if wrong := _wrongly_answered(sent, history, document):
             report.find("wrongly_answered", id=sent.id, type=sent.type, job=sent.job, why=wrong)
     for command_id in _unsent(history):
         report.find("unsent_command", id=command_id, record=history.recorded[command_id]["reply"])
@@ -59,22 +62,21 @@ def _unsent(history: History) -> set[str]:
     return history.recorded.keys() - own - {sent.id for sent in history.commands}
 
 
-def _wrongly_answered(sent: Sent, history: History, timeline: Timeline | None) -> str:
+def _wrongly_answered(sent: Sent, history: History, document: Document | None) -> str:
     reply, answered_at = outcome(sent, history.recorded)
     if reply is None:
         return ""
     code = None if reply["ok"] else reply["error"]["code"]
-    document = _document(sent, timeline)
     if code is None:
         return _why_to_refuse(sent, exists=document is not None)
     return "" if _may_be_refused(sent, code, document, answered_at) else f"it was refused: {reply['error']}"
 
 
-def _document(sent: Sent, timeline: Timeline | None) -> Document | None:
+def _document(sent: Sent, timeline: Timeline | None, tolerance: float) -> Document | None:
     """Return the document of a command's job; commands about one job are sent one after the other."""
     if timeline is None:
         return None
-    document = [state for state in timeline.states if state.hi < sent.sent_at][-1].document
+    document = timeline.known(sent.sent_at, tolerance=tolerance).document
     return None if document is None else dict(document)
 
 

@@ -46,6 +46,10 @@ class Timeline:
         """Return what each version was."""
         return {state.version: state.document for state in self.states if state.document is not None}
 
+    def known(self, at: float, *, tolerance: float) -> State:
+        """Return what the commands that were answered before `at` have made of the job."""
+        return [state for state in self.states if state.hi - tolerance <= at][-1]
+
     def certain(self, at: float) -> State | None:
         """Return the state at `at`, or None within a window."""
         found = self.states[0]

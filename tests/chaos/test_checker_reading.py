@@ -133,6 +133,10 @@ def test_a_command_that_was_sent_twice_counts_from_the_first_sending_to_the_firs
     assert (sent.job, sent.sent_at, sent.replied_at, len(sent.replies)) == ("job", 1.0, 4.0, 2)
     states = timeline([sent], {}, tolerance=Tolerances().change)
     assert states.certain(4.0 + 1.3) == states.states[-1]
+    assert states.known(4.01, tolerance=Tolerances().change) == states.states[-1], (
+        "whoever was answered knows"
+    )
+    assert states.known(3.9, tolerance=Tolerances().change) == states.states[0]
     assert states.certain(3.0) is None
     assert states.certain(-1.0) == states.states[0]
 
