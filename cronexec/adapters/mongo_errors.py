@@ -46,6 +46,7 @@ REFUSED_FOR_GOOD = frozenset(
         56,  # EmptyFieldName
         57,  # DottedFieldName
         121,  # DocumentValidationFailure
+        388,  # TransactionTooLargeForCache: of what is written together, each alone may do
         10334,  # BSONObjectTooLarge
         17280,  # KeyTooLong
         17419,  # the document would be too large after the update
@@ -169,8 +170,12 @@ def _not_found(error: ServerSelectionTimeoutError) -> UnreachableError:
 
 
 def _first_line(error: PyMongoError) -> str:
-    """Return what the error says, without pymongo's appendices (timeouts, topology, the whole reply)."""
-    text = str(error)
+    """Return what the error says, without pymongo's appendices (timeouts, topology, the whole reply).
+
+    A bulk write says only that there were errors: then it is what the server said of the first.
+    """
+    of_bulk = (error.details or {}).get("writeErrors") if isinstance(error, BulkWriteError) else None
+    text = str(of_bulk[0].get("errmsg", error)) if of_bulk else str(error)
     for appendix in (", full error:", " (configured timeouts:", ", Timeout:"):
         text = text.split(appendix, 1)[0]
     return text.strip().rstrip(".:")

@@ -42,6 +42,7 @@ from cronexec.adapters.mongo_errors import (
     driver_errors,
     is_conflict,
     is_duplicate_key,
+    is_refused_for_good,
     translated,
 )
 from cronexec.adapters.mongo_sessions import end_former_sessions
@@ -254,7 +255,7 @@ class _Write:
             try:
                 return await self._session.commit_transaction()
             except PyMongoError as error:
-                if error.has_error_label("TransientTransactionError"):
+                if error.has_error_label("TransientTransactionError") or is_refused_for_good(error):
                     raise  # it was not applied, says the server
                 self._maybe_committed = True
                 if self._clock.monotonic() >= self._until or not _may_ask_again(error):

@@ -15,10 +15,12 @@ import pytest
 from mongo_faults import Proxy
 from patience import PATIENCE
 from pymongo import AsyncMongoClient
+from pymongo.errors import BulkWriteError, OperationFailure
 from stores import ANNA, BERT, MongoBench, begin, entry, job, slot_at, write
 from structlog.testing import capture_logs
 
 from cronexec.adapters.mongo_content import write_content
+from cronexec.adapters.mongo_errors import translated
 from cronexec.domain.run import Outcome, RunState
 from cronexec.errors import TermLostError, UnclearCommitError, UnwritableError
 from cronexec.ports import Batch, RunFilter, Settle, Start
@@ -246,3 +248,29 @@ async def test_what_mongodb_can_never_store_is_unwritable_and_harms_nothing_else
         await write(store, term, entries=[entry("good"), bad], jobs=[job("j", 1)])
     assert await store.runs.list(RunFilter()) == []
     assert (await write(store, term, entries=[entry("good")])).seq == term.seq + 1
+
+
+async def test_a_transaction_that_does_not_fit_into_the_servers_cache_is_refused_for_good(
+    mongo: MongoBench,
+) -> None:
+    """Too large together, at a write or at the commit: an unclear write would be tried for ever."""
+    holder = mongo.instance()
+    term = await begin(holder.store)
+    current = holder._writer._current
+    assert current is not None
+    commit = current.session.commit_transaction
+
+    async def refuse() -> None:
+        await current.session.abort_transaction()  # as the server has
+        raise OperationFailure("transaction is too large and will not fit in the storage engine cache", 388)
+
+    current.session.commit_transaction = refuse  # type: ignore[method-assign]
+    with pytest.raises(UnwritableError, match="too large"):
+        await write(holder.store, term, entries=[entry("a"), entry("b")])
+    current.session.commit_transaction = commit  # type: ignore[method-assign]
+    term = await write(holder.store, term, entries=[entry("a")])
+    assert [run.job for run in await holder.store.runs.list(RunFilter())] == ["a"]
+    at_a_write = BulkWriteError({"writeErrors": [{"index": 274, "code": 388, "errmsg": "too large"}]})
+    refused = translated(at_a_write)
+    assert isinstance(refused, UnwritableError)
+    assert "too large" in str(refused), "and not only that a batch had errors"
