@@ -94,9 +94,8 @@ class Inbox:
         self._kept_to_come = 0
         self._kept_are_here = Wake()
         self._too_new = TooNewCommands(
-            keep=self._keep, ack=self._link.ack_commands, renew_interval=renew_interval
+            keep=self._keep, ack=link.ack_commands, renew_interval=renew_interval, done=self._task_done
         )
-        self._renewing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -144,24 +143,16 @@ class Inbox:
         if not arrived.kept or self._too_new.add(TooNew(id=name, schema=error.schema, arrived=arrived)):
             self._log.warning("command.newer_schema", schema=error.schema, why=str(error))
         if arrived.kept:
-            self._renew_in_time()
             return
         self._to_keep.append(arrived)
         if len(self._to_keep) == 1:
             self._spawn(self._keep_all())
 
-    def _renew_in_time(self) -> None:
-        if self._renewing is None:
-            self._renewing = asyncio.create_task(self._too_new.renew())
-            self._renewing.add_done_callback(self._task_done)
-
     async def _keep_all(self) -> None:
         """Move commands one after the other, in their order."""
         while self._to_keep:
-            arrived = self._to_keep[0]
-            await self._keep(arrived)
-            self._to_keep.popleft()
-            self._link.ack_commands([arrived.tag])
+            await self._keep(self._to_keep[0])
+            self._link.ack_commands([self._to_keep.popleft().tag])
 
     async def _keep(self, arrived: CommandArrived) -> None:
         await self._until_safe(partial(self._publisher.keep, arrived), "command.keep_delayed")
@@ -291,8 +282,7 @@ class Inbox:
         Replies that are on their way are sent, in bounded time: what they answer is committed and acked.
         """
         self._kept_are_here.set()
-        if self._renewing is not None:
-            self._renewing.cancel()
+        self._too_new.close()
         if self._tasks:
             _, pending = await asyncio.wait(self._tasks, timeout=LAST_REPLIES_TIMEOUT)
             for task in pending:

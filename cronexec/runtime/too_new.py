@@ -18,6 +18,7 @@ from cronexec.ports import MOST_KEPT_IN_HAND, CommandArrived
 
 Keep = Callable[[CommandArrived], Awaitable[None]]
 Ack = Callable[[Sequence[int]], None]
+Done = Callable[["asyncio.Task[None]"], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,11 +31,13 @@ class TooNew:
 
 
 class TooNewCommands:
-    """Those of one term. `keep` publishes a copy and returns when it is safe."""
+    """Those of one term. `keep` publishes a copy and returns when it is safe; `done` is told of a crash."""
 
-    def __init__(self, *, keep: Keep, ack: Ack, renew_interval: timedelta) -> None:
+    def __init__(self, *, keep: Keep, ack: Ack, renew_interval: timedelta, done: Done) -> None:
         self._keep = keep
         self._ack = ack
+        self._done = done
+        self._renewing: asyncio.Task[None] | None = None
         self._interval = renew_interval.total_seconds()
         self._in_hand: dict[int, TooNew] = {}
         self._seen: set[str] = set()
@@ -43,7 +46,13 @@ class TooNewCommands:
         return iter(self._in_hand.values())
 
     def add(self, one: TooNew) -> bool:
-        """Take one in; returns whether it is new, and no copy of what was in hand before."""
+        """Take one in; returns whether it is new, and no copy of what was in hand before.
+
+        With the first one begins the renewing, which `close` ends.
+        """
+        if self._renewing is None:
+            self._renewing = asyncio.create_task(self._renew_for_ever())
+            self._renewing.add_done_callback(self._done)
         is_new = one.id not in self._seen
         self._seen.add(one.id)
         self._in_hand[one.arrived.tag] = one
@@ -56,8 +65,12 @@ class TooNewCommands:
             del self._in_hand[arrived.tag]
         return taken
 
-    async def renew(self) -> None:
-        """Renew them at every interval, for ever."""
+    def close(self) -> None:
+        """Renew no more: the term is over."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+
+    async def _renew_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self._interval)
             if 0 < len(self._in_hand) < MOST_KEPT_IN_HAND:
