@@ -22,7 +22,7 @@ LOAD_WORKERS ?= 2
 test: setup ## all tests, on real servers; with ARGS=tests/... only those, one after the other
 ifeq ($(ARGS),)
 	failed=0; pytest -n $(WORKERS) --dist worksteal -m "not load" || failed=$$?; \
-	pytest -n $(LOAD_WORKERS) --dist load -m load && exit $$failed
+	pytest -n $(LOAD_WORKERS) --dist worksteal -m load && exit $$failed
 else
 	pytest $(ARGS)
 endif
