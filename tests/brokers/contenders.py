@@ -98,6 +98,18 @@ class Contender:
             return None
         return holder.committed_term.epoch
 
+    @property
+    def stands_by(self) -> bool:
+        candidate = self.instance.candidate
+        return (
+            candidate.is_linked and candidate.holder is None and self._last_said() == "candidate.standing_by"
+        )
+
+    def _last_said(self) -> str:
+        """Return which of the two was said last: that a term ended, or that it stands by."""
+        said = (each["event"] for each in reversed(self.events))
+        return next((each for each in said if each in {"term.ended", "candidate.standing_by"}), "nothing")
+
     def said(self, event: str) -> list[dict[str, Any]]:
         return [each for each in self.events if each["event"] == event]
 
@@ -149,6 +161,13 @@ class Schedule:
         joined.instance.start()
         await self.until(lambda: joined.said("candidate.standing_by"), "contender")
         return joined
+
+    async def hand_over(self, holder: Contender) -> Contender:
+        """Have the holder release, once all others stand by: else it might be the next one itself."""
+        others = [each for each in self.contenders if each is not holder]
+        await self.until(lambda: all(each.stands_by for each in others), "contenders that stand by")
+        holder.end_term("released")
+        return await self.holder(other_than=holder)
 
     async def vanish(self, contender: Contender) -> None:
         """Cut an instance's connections without a word, as kill -9 does; it does not come back."""

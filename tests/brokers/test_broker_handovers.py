@@ -21,8 +21,7 @@ UNHURRIED = {"lease": timedelta(seconds=10), "baton_lost_after": timedelta(secon
 async def test_the_baton_survives_thirty_handovers_by_release(schedule: Schedule) -> None:
     holder = await schedule.compete("anna", "bert", "carl", **UNHURRIED)
     for _ in range(HANDOVERS):
-        holder.end_term("released")
-        holder = await schedule.holder(other_than=holder)
+        holder = await schedule.hand_over(holder)
     ends = [each["reason"] for each in schedule.said("term.ended")]
     assert schedule.epoch == HANDOVERS + 1, f"every handover is one term; they ended so: {ends}"
     await assert_healthy(schedule)
@@ -57,8 +56,7 @@ async def test_a_purge_takes_nothing_from_the_holder(schedule: Schedule) -> None
     await schedule.operate(lambda channel: channel.queue_purge(schedule.baton))
     await schedule.slots_run(2)
     assert (holder.term, schedule.epoch) == (1, 1)
-    holder.end_term("released")
-    await schedule.holder(other_than=holder)
+    await schedule.hand_over(holder)
     await assert_healthy(schedule)
 
 

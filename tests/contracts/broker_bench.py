@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from cronexec.ports import BatonArrived, Broker, CommandArrived, Link, LinkEvent
 
 Make = Callable[..., RabbitMQ]
 Ctl = Callable[..., Awaitable[str]]
+CONNECT_TIMEOUT = timedelta(seconds=10)  # RabbitMQ 4.3 has been seen to begin a handshake after 5 s
 QUIET = 0.15  # seconds in which an event that should not come would have come
 
 
@@ -52,7 +54,8 @@ class RabbitBench:
     def instance(self) -> RabbitMQ:
         name = f"cronexec {self.namespace} {len(self.brokers)}"
         settings: dict[str, Any] = {"connection_name": name, "queue_type": self.queue_type}
-        self.brokers.append(RabbitMQ([self.url], namespace=self.namespace, **settings))
+        settings |= {"namespace": self.namespace, "connect_timeout": CONNECT_TIMEOUT}
+        self.brokers.append(RabbitMQ([self.url], **settings))
         return self.brokers[-1]
 
     async def operate(self, what: str, queue: str) -> None:

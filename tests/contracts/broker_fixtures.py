@@ -6,7 +6,7 @@ from typing import Any
 
 import pika
 import pytest
-from broker_bench import Bench, Ctl, Make, MemoryBench, RabbitBench
+from broker_bench import CONNECT_TIMEOUT, Bench, Ctl, Make, MemoryBench, RabbitBench
 
 from cronexec.adapters.rabbitmq import RabbitMQ
 from cronexec.dev.servers import Servers
@@ -30,8 +30,8 @@ async def make(amqp_url: str, namespace: str) -> AsyncIterator[Make]:
     made: list[RabbitMQ] = []
 
     def make_one(*urls: str, **settings: Any) -> RabbitMQ:
-        settings = {"namespace": namespace, "connection_name": f"cronexec {namespace} {len(made)}"} | settings
-        made.append(RabbitMQ(urls or [amqp_url], **settings))
+        given = {"connection_name": f"cronexec {namespace} {len(made)}", "connect_timeout": CONNECT_TIMEOUT}
+        made.append(RabbitMQ(urls or [amqp_url], **({"namespace": namespace} | given | settings)))
         return made[-1]
 
     yield make_one
