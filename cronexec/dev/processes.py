@@ -21,6 +21,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import timedelta
@@ -38,6 +39,8 @@ LOOPBACK = "127.0.0.1"
 PORTS = range(
     20_000, 32_000
 )  # below the ephemeral range, from which an outgoing connection could take the port meanwhile
+MOST_RESERVED = 100
+_reserved: deque[socket.socket] = deque()
 
 
 class ChildProcess:
@@ -160,13 +163,39 @@ class ChildProcess:
 
 
 def free_port() -> int:
-    """Return a loopback port that nothing listens on at this moment."""
+    """Return a loopback port that nothing listens on, and that nobody else was given by this a moment ago."""
     while True:
         port = PORTS.start + secrets.randbelow(len(PORTS))
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((LOOPBACK, port))
+            _reserve(port)
             return port
+
+
+def _reserve(port: int) -> None:
+    """Keep a port from others who look for one until a server listens on it, which may take many seconds.
+
+    The mark is an abstract socket, which only Linux has: it is seen where the port is, and ends with us.
+    Raises OSError when the port is another's already.
+    """
+    if sys.platform != "linux":
+        return
+    mark = socket.socket(socket.AF_UNIX)
+    try:
+        mark.bind(f"\0cronexec-port-{port}")
+    except OSError:
+        mark.close()
+        raise
+    if len(_reserved) == MOST_RESERVED:
+        _reserved.popleft().close()
+    _reserved.append(mark)
+
+
+@atexit.register
+def _give_up_reserved() -> None:
+    while _reserved:
+        _reserved.popleft().close()
 
 
 def free_ports(count: int) -> list[int]:

@@ -13,7 +13,7 @@ import pytest
 from pika.exceptions import ChannelClosedByBroker
 from pymongo import MongoClient
 
-from cronexec.dev import mongodb, rabbitmq
+from cronexec.dev import mongodb, processes, rabbitmq
 from cronexec.dev.errors import MissingServerError, ServerStartError
 from cronexec.dev.mongodb import PrivateMongo
 from cronexec.dev.processes import ChildProcess
@@ -230,3 +230,21 @@ def test_what_a_child_leaves_behind_when_it_ends_by_itself_is_killed(tmp_path: P
         child.wait_until(lambda: False, timeout=timedelta(seconds=60))
 
     assert left_in(tmp_path) == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ports are reserved on Linux only")
+def test_two_programs_that_look_for_ports_at_the_same_time_find_different_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = processes.free_port()
+    few = range(first, first + 50)
+    monkeypatch.setattr(processes, "PORTS", few)
+    ours = {processes.free_port() for _ in range(20)}
+    program = f"""if True:
+        from cronexec.dev import processes
+        processes.PORTS = range({few.start}, {few.stop})
+        print(*(processes.free_port() for _ in range(20)))
+    """
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    theirs = {int(port) for port in found.stdout.split()}
+    assert (len(ours), len(theirs), ours & theirs) == (20, 20, set())
