@@ -68,8 +68,9 @@ NOTABLE = {  # what an event means, and what to do
     "instance.beat_failed": ("its heartbeat could not be written", DATABASE),
     "instance.beat_hangs": ("its heartbeat was never answered", DATABASE),
     "instance.failed": ("a part of it ended by an error of its own", DEFECT),
+    "job.crashed": ("a job could not be decided, and is parked", DEFECT),
     "job.parked": (
-        "the database refused what a job writes, and the job was parked",
+        "a job could not be decided, or the database refused what it writes, and it was parked",
         "Mend the cause (the log has it), then: cronexec job resume NAME.",
     ),
     "link.lost": ("it lost its connection to the broker", BROKER),

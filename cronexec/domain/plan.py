@@ -7,11 +7,13 @@ same instant share one computation.
 
 A job is in one of three places: unknown, in the heap, or *taken* by `due` until `resume`. What a change
 leaves of it in the first two is recognised as stale, and thrown away when it is met or when it is most of
-the heap.
+the heap. One whose next slot cannot be computed, by a defect, is in none: `failed` has it, for the holder to
+take it out of the schedule and account for its slots, so that it does not stop the others.
 """
 
 import heapq
 import itertools
+import sys
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,6 +35,15 @@ class Due:
     after: datetime
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failed:
+    """A job of which no slot after `after` can be computed."""
+
+    job: Job
+    after: datetime
+    why: str
+
+
 @dataclass(slots=True)
 class _Planned:
     job: Job
@@ -49,6 +60,7 @@ class Plan:
         self._serial = itertools.count()  # orders equal slots by arrival: the heap never compares jobs
         self._unknown: deque[_Planned] = deque()
         self._shared: dict[tuple[Schedule, datetime], datetime | None] = {}
+        self._failed: dict[str, Failed] = {}
 
     def __len__(self) -> int:
         return len(self._planned)
@@ -63,6 +75,7 @@ class Plan:
 
     def remove(self, name: str) -> None:
         self._planned.pop(name, None)
+        self._failed.pop(name, None)
 
     def compute(self, most: int) -> bool:
         """Compute up to `most` unknown next slots. Returns whether there are more."""
@@ -70,12 +83,25 @@ class Plan:
             planned = self._unknown.popleft()
             if not self._is_planned(planned):
                 continue
-            if (slot := self._next(planned.job.schedule, planned.after)) is not None:
+            try:
+                slot = self._next(planned.job.schedule, planned.after)
+            except Exception as error:  # noqa: BLE001  whatever it is: see the module's docstring
+                self._fail(planned, error)
+                continue
+            if slot is not None:
                 heapq.heappush(self._heap, (slot, next(self._serial), planned))
         if not self._unknown:
             self._shared.clear()
             self._compact()
         return bool(self._unknown)
+
+    def _fail(self, planned: _Planned, error: Exception) -> None:
+        why = f"its next slot could not be computed: {type(error).__name__}: {error}"
+        self._failed[planned.job.name] = Failed(job=planned.job, after=planned.after, why=why)
+
+    def failed(self) -> list[Failed]:
+        """Return the jobs whose next slots could not be computed."""
+        return list(self._failed.values())
 
     def _next(self, schedule: Schedule, after: datetime) -> datetime | None:
         key = (schedule, after)
@@ -91,15 +117,15 @@ class Plan:
         self._drop_stale()
         return self._heap[0][0] if self._heap else None
 
-    def due(self, until: datetime) -> list[Due]:
-        """Take out the jobs with slots up to `until`, earliest first, until `resume` puts them back.
+    def due(self, until: datetime, most: int = sys.maxsize) -> list[Due]:
+        """Take out up to `most` jobs with slots up to `until`, earliest first; `resume` puts them back.
 
         Raises AssertionError while a next slot is unknown.
         """
         if self._unknown:
             raise AssertionError("the plan was asked what is due before every next slot was computed")
         taken: list[Due] = []
-        while (first := self.next_at()) is not None and first <= until:
+        while len(taken) < most and (first := self.next_at()) is not None and first <= until:
             _, _, planned = heapq.heappop(self._heap)
             planned.taken = True
             taken.append(Due(job=planned.job, first=first, after=planned.after))
@@ -122,11 +148,6 @@ class Plan:
             if planned.taken:
                 planned.taken = False
                 self._unknown.append(planned)
-
-    def advance(self, watermark: datetime) -> None:
-        """Follow somebody else's watermark (once the plan is complete): what was due is decided."""
-        if not self._unknown:
-            self.resume(self.due(watermark), after=watermark)
 
     def upcoming(self, most: int) -> list[tuple[datetime, str]]:
         """Return the next (slot, job name) of up to `most` jobs, in order."""

@@ -5,6 +5,9 @@ other jobs that come due meanwhile, nor jobs that missed a few slots and are liv
 are two lines. First come the jobs that are on time, then those with missed slots, and each gets so many
 entries at a time (`SHARE`); what is left of it goes to the end of the second line.
 
+Deciding a job asks much code, and what crashes there would end this term and every next: that job is *parked*
+(`domain.parking`) from the slot that it did not get to, and the others go on.
+
 A job goes on as it was begun, judged against the same instant and with the places that were free when its
 first slot was decided. Should the term end half-way, the next holder finds how far each job's entries reach,
 and decides the rest.
@@ -12,16 +15,19 @@ and decides the rest.
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 
+from cronexec.domain.instants import SECOND
 from cronexec.domain.job import JobDocument
 from cronexec.domain.ledger import Claiming, claim
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.plan import Due
 from cronexec.domain.replacement import replacement, replaces
 from cronexec.domain.run import Run
+from cronexec.log import Log
 from cronexec.runtime.decision import Decision
 from cronexec.runtime.service import Breather
 
@@ -31,12 +37,16 @@ SHARE = 128  # entries; more than most jobs catch up
 
 @dataclass(slots=True)
 class _Item:
-    """A job that came due. `entries`: once it is begun; `following`: the first that is not in a decision."""
+    """A job that came due.
+
+    `entries`: once it is begun; `following`: the first that is not in a decision; `taken`: the last that is.
+    """
 
     due: Due
     claiming: Claiming
     entries: Iterator[Run | None] | None = None
     following: Run | None = None
+    taken: Run | None = None
 
     @property
     def is_on_time(self) -> bool:
@@ -47,13 +57,26 @@ class _Item:
         """The first slot that is in no decision yet."""
         return self.due.first if self.following is None else self.following.slot
 
+    @property
+    def undecided_at(self) -> datetime:
+        """An instant, the first slot where that can be told, from which on no slot is in a decision yet."""
+        if self.taken is None:
+            return self.due.first
+        last = self.taken.until or self.taken.slot
+        with suppress(Exception):  # it is asked when that schedule, or what asks it, has crashed
+            return self.due.job.schedule.next_after(last) or last + SECOND
+        return last + SECOND
+
 
 class Claims:
     """Belongs to one term. `unavailable`: why a document's target cannot be executed here."""
 
-    def __init__(self, occupancy: Occupancy, *, unavailable: Callable[[JobDocument], str | None]) -> None:
+    def __init__(
+        self, occupancy: Occupancy, *, unavailable: Callable[[JobDocument], str | None], log: Log
+    ) -> None:
         self._occupancy = occupancy
         self._unavailable = unavailable
+        self._log = log
         self._on_time: deque[_Item] = deque()
         self._late: deque[_Item] = deque()
 
@@ -84,10 +107,18 @@ class Claims:
                 return
             item = line.popleft()
             decision.planned[item.due.job.name] = item.due.job
-            if await self._decide(item, decision, min(most, len(decision.entries) + SHARE), breather):
-                decision.due.setdefault(item.claiming.until, []).append(item.due)
-            else:
-                self._late.append(item)
+            try:
+                await self._go_on(item, decision, most, breather)
+            except Exception as error:  # noqa: BLE001  see the module's docstring
+                self._log.exception("job.crashed", job=item.due.job.name)
+                why = f"it could not be decided: {type(error).__name__}: {error}"
+                decision.park(item.due.job, item.undecided_at, why)
+
+    async def _go_on(self, item: _Item, decision: Decision, most: int, breather: Breather) -> None:
+        if await self._decide(item, decision, min(most, len(decision.entries) + SHARE), breather):
+            decision.due.setdefault(item.claiming.until, []).append(item.due)
+        else:
+            self._late.append(item)
 
     def leave_out(self, names: Collection[str]) -> None:
         """Forget jobs that were parked: nothing more of them is claimed."""
@@ -119,6 +150,7 @@ class Claims:
     def _take(self, entry: Run, item: _Item, decision: Decision) -> None:
         document = item.due.job.document
         decision.claim(entry, document)
+        item.taken = entry
         if replaces(document, entry):
             self._replace(entry, item, decision)
 

@@ -13,9 +13,7 @@ validator on the collection, say): then nothing is parked, and the term ends wit
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cronexec.domain.job import Job
 from cronexec.domain.ledger import Settle
-from cronexec.domain.parking import park, without_range
 from cronexec.domain.replacement import Replacement
 from cronexec.domain.run import Run
 from cronexec.errors import DuplicateEntryError, UnwritableError
@@ -53,15 +51,15 @@ class Culprits:
         await self._write(self._items())
         for item, _ in self._refused:
             self._decision.drop_entries(entry.id for entry in item.entries)
-        parked, ranges = self._park()
+        self._park()
         try:
-            await self._close(list(parked.values()), ranges)
+            await self._close()
         except UnwritableError:
             if not self._something_written:
                 raise
-            parked = {name: without_range(job) for name, job in parked.items()}
-            await self._close(list(parked.values()), [])
-        self._take_note(parked)
+            self._decision.park_without_ranges()
+            await self._close()
+        self._leave_out_settles()
 
     def _items(self) -> list[_Item]:
         by_job: dict[str, list[Run]] = {}
@@ -114,39 +112,21 @@ class Culprits:
                 self._decision.drop_entries(error.run_ids)
                 entries = [entry for entry in entries if entry.id in self._decision.entries]
 
-    def _park(self) -> tuple[dict[str, Job], list[Run]]:
-        """Return the culprits' jobs parked, and the ranges that account for their slots."""
-        parked: dict[str, Job] = {}
-        ranges: list[Run] = []
-        revision = self._committer.term.revision
+    def _park(self) -> None:
+        """Park the culprits' jobs."""
+        self._decision.revision = max(self._decision.revision, self._committer.term.revision)
         for item, why in self._refused:
             if item.job is not None:
-                revision += 1
-                job, entry = park(
-                    self._decision.planned[item.job],
-                    item.entries[0].slot,
-                    why=why,
-                    revision=revision,
-                    epoch=self._committer.term.epoch,
-                    at=self._decision.until,
-                )
-                parked[job.name] = job
-                ranges.append(entry)
-        self._decision.revision = revision
-        return parked, ranges
+                self._decision.park(self._decision.planned[item.job], item.entries[0].slot, why)
 
-    async def _close(self, jobs: Sequence[Job], ranges: Sequence[Run]) -> None:
+    async def _close(self) -> None:
         """Write what completes the decision: the watermark, parked jobs, and all that it carried besides."""
-        rest = replace(self._decision.batch(), entries=ranges, jobs=jobs, settles=())
+        rest = replace(self._decision.batch(), entries=self._decision.ranges(), settles=())
         await self._committer.commit(rest)
 
-    def _take_note(self, parked: dict[str, Job]) -> None:
-        refused_settles = {settle for item, _ in self._refused for settle in item.settles}
-        self._decision.settles = [each for each in self._decision.settles if each not in refused_settles]
+    def _leave_out_settles(self) -> None:
+        refused = {settle for item, _ in self._refused for settle in item.settles}
+        self._decision.settles = [each for each in self._decision.settles if each not in refused]
         for item, why in self._refused:
             if item.job is None:
                 self._log.error("run.settle_refused", run=item.settles[0].run_id, why=why)
-            else:
-                remedy = f"mend the cause, then: cronexec job resume {item.job}"
-                self._log.error("job.parked", job=item.job, why=why, remedy=remedy)
-        self._decision.jobs |= parked

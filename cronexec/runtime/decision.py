@@ -4,12 +4,13 @@ It is made once and may be written several times: after an unclear commit as it 
 what was refused. So everything in it is a value, and nothing of it has been acted upon before the commit.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from cronexec.domain.job import Job, JobDocument
 from cronexec.domain.ledger import Requeue, Settle
+from cronexec.domain.parking import Parked, park
 from cronexec.domain.plan import Due
 from cronexec.domain.replacement import Replacement
 from cronexec.domain.run import Run, RunState
@@ -25,10 +26,12 @@ class Decision:
 
     `entries` are by id, with the version of the job that each was claimed with in `documents`. `planned`: the
     jobs whose slots came due, and `due` those of them that are decided to the end, by the instant up to which
-    they are. `returned`: ids of runs that came back unstarted, to be adopted. `replacements`: what claimed
-    runs do to the others of their jobs. `reserved`: the entries that start with this very write.
+    they are. `parked`: jobs that are taken out of the schedule. `returned`: ids of runs that came back
+    unstarted, to be adopted. `replacements`: what claimed runs do to the others of their jobs. `reserved`:
+    the entries that start with this very write.
     """
 
+    epoch: int
     until: datetime
     watermark: datetime
     revision: int
@@ -36,6 +39,7 @@ class Decision:
     planned: dict[str, Job] = field(default_factory=dict)
     entries: dict[str, Run] = field(default_factory=dict)
     documents: dict[str, JobDocument] = field(default_factory=dict)
+    parked: dict[str, Parked] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     effects: list[tuple[Received, Effects]] = field(default_factory=list)
     records: list[AppliedCommand] = field(default_factory=list)
@@ -59,15 +63,34 @@ class Decision:
             self.jobs[effects.job.name] = effects.job
             self.revision = effects.job.revision
 
+    def park(self, job: Job, first: datetime, why: str) -> None:
+        """Take `job` out of the schedule: a range accounts for its slots from `first` on."""
+        self.revision += 1
+        self.parked[job.name] = park(
+            job, first, why=why, revision=self.revision, epoch=self.epoch, at=self.until
+        )
+
+    def park_without_ranges(self) -> None:
+        """Only pause the jobs that are parked: the database refuses their ranges."""
+        self.parked = {name: parked.without_range() for name, parked in self.parked.items()}
+
     @property
     def is_empty(self) -> bool:
         """Whether it has neither claims nor commands nor anything else to carry."""
-        return not (self.entries or self.effects or self.settles or self.requeues or self.returned)
+        return not (
+            self.entries or self.parked or self.effects or self.settles or self.requeues or self.returned
+        )
 
     def drop_entries(self, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:
             self.entries.pop(run_id, None)
             self.replacements.pop(run_id, None)
+
+    def drop_ranges(self, run_ids: Collection[str]) -> None:
+        """Write no range of a parked job that is in the ledger already."""
+        for name, parked in self.parked.items():
+            if parked.entry is not None and parked.entry.id in run_ids:
+                self.parked[name] = replace(parked, entry=None)
 
     def drop_commands(self, revision: int) -> list[Received]:
         """Take all commands out, with everything that they do; returns them in their order."""
@@ -82,8 +105,8 @@ class Decision:
         return Batch(
             until=self.watermark,
             revision=self.revision,
-            entries=list(self.entries.values()),
-            jobs=list(self.jobs.values()),
+            entries=[*self.entries.values(), *self.ranges()],
+            jobs=self.changed(),
             versions=[version for effect in effects for version in effect.versions],
             settles=[*self.settles, *(settle for each in self.endings() for settle in each.settles)],
             requeues=[*self.requeues, *(again for effect in effects for again in effect.requeues)],
@@ -94,6 +117,14 @@ class Decision:
             adopt=bool(self.returned),
             catching_up=self.watermark < self.until,
         )
+
+    def ranges(self) -> list[Run]:
+        """Return the entries that account for the slots of parked jobs."""
+        return [parked.entry for parked in self.parked.values() if parked.entry is not None]
+
+    def changed(self) -> list[Job]:
+        """Return the jobs that it changes, each as it will be."""
+        return [*self.jobs.values(), *(parked.job for parked in self.parked.values())]
 
     def endings(self) -> list[Replacement | Effects]:
         """Return what ends runs, in the order in which it was decided."""

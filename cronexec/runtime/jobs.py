@@ -24,13 +24,14 @@ from typing import Any
 
 from cronexec.domain.command import ErrorCode
 from cronexec.domain.job import Job
-from cronexec.domain.plan import Plan
+from cronexec.domain.plan import Due, Plan
 from cronexec.errors import RefusedError
 from cronexec.log import Log, get_logger
 from cronexec.ports import JobStore, UnreadableJob
 from cronexec.runtime.service import Breather
 
 COMPUTE_AT_ONCE = 16
+TAKE_AT_ONCE = 256
 
 
 class JobTable:
@@ -90,8 +91,18 @@ class JobTable:
 
     async def _follow(self, watermark: datetime) -> None:
         await self.complete()
-        self.plan.advance(watermark)
+        if self.plan.is_complete():  # whoever made it incomplete again completes it
+            self.plan.resume(await self.due(watermark), after=watermark)
         await self.complete()
+
+    async def due(self, until: datetime) -> list[Due]:
+        """Take what is due up to `until` out of the plan, which is complete: `Plan.due`, in slices."""
+        breather = Breather(self._monotonic)
+        taken: list[Due] = []
+        while some := self.plan.due(until, TAKE_AT_ONCE):
+            taken += some
+            await breather.breathe()
+        return taken
 
     async def complete(self) -> None:
         """Compute every next slot that is not known, without holding the event loop."""

@@ -14,18 +14,19 @@ wait (next slot | a command | something settled | one second)
 - A large catch-up is cut into several writes (`runtime.claims`), one a tick, behind the live slots that come
   due meanwhile, and with no job change in between. The watermark stays below what is undecided; what was
   written beyond it is found again by `RunStore.beyond` should the term end half-way.
-- What the database will never store stops nothing else: a command is rejected, a job is parked
-  (`runtime.culprits`).
+- What the database will never store, or cannot be decided, stops nothing else: a command is rejected, a job
+  is parked (`runtime.culprits`, `runtime.claims`).
 - An idle holder commits once a second: its `seq` is the sign of life that standbys watch.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
 from cronexec.domain.ledger import Claiming, Requeue, Settle
 from cronexec.domain.occupancy import Occupancy
+from cronexec.domain.parking import Parked
 from cronexec.domain.run import RunState
 from cronexec.errors import DuplicateEntryError, TermLostError, UnreachableError, UnwritableError
 from cronexec.log import Log
@@ -76,7 +77,7 @@ class Scheduler:
         self._clock = clock
         self._wake = wake
         self._log = log
-        self._claims = Claims(occupancy, unavailable=stranded.why)
+        self._claims = Claims(occupancy, unavailable=stranded.why, log=log)
         self._unsettled: dict[str, Ready] = {}
         self._delayed = Delayed()
         self._settles: list[Settle] = []
@@ -126,7 +127,7 @@ class Scheduler:
         self._release(self._stranded.recovered(until))
         await self._table.complete()
         claiming = Claiming(epoch=self._committer.term.epoch, until=until, judged_at=until)
-        self._claims.add(self._table.plan.due(until), claiming)
+        self._claims.add(await self._table.due(until), claiming)
         await self._decide_and_write(until, commands)
         while self._claims.are_urgent:
             await self._decide_and_write(until, commands)
@@ -136,11 +137,11 @@ class Scheduler:
         await self._claims.fill(decision, MOST_ENTRIES, Breather(self._clock.monotonic))
         decided_until = self._decided_until(decision)
         decision.watermark = max(self._committer.term.watermark, decided_until)
-        if decided_until == until:
+        if decided_until == until and not decision.parked:
             await self._commands.apply_to(decision, commands)
         self._reserve(decision)
         await self._write_or_let_go(decision)
-        self._claims.leave_out(decision.jobs)
+        self._claims.leave_out(decision.parked)
 
     def _decided_until(self, decision: Decision) -> datetime:
         """Return the instant up to which every slot is decided.
@@ -155,7 +156,8 @@ class Scheduler:
         settles, self._settles = (*self._settles, *self._stranded.expired(until)), []
         requeues, self._requeues = self._requeues, []
         returned, self._returned = self._returned, []
-        return Decision(
+        decision = Decision(
+            epoch=self._committer.term.epoch,
             until=until,
             watermark=until,
             revision=self._committer.term.revision,
@@ -164,6 +166,10 @@ class Scheduler:
             returned=returned,
             reasons=self._stranded.reasons(),
         )
+        for failed in self._table.plan.failed():
+            decided_until = max(failed.after, self._committer.term.watermark)
+            decision.park(failed.job, decided_until.replace(microsecond=0) + SECOND, failed.why)
+        return decision
 
     def _reserve(self, decision: Decision) -> None:
         """Have live runs that nothing holds back start with their claim: one commit less to wait for."""
@@ -210,6 +216,7 @@ class Scheduler:
                 self._only_claim(decision)
                 self._log.error("run.already_claimed", runs=error.run_ids[:10], count=len(error.run_ids))
                 decision.drop_entries(error.run_ids)
+                decision.drop_ranges(error.run_ids)
             except UnwritableError as error:
                 self._only_claim(decision)
                 if not decision.effects:
@@ -222,9 +229,10 @@ class Scheduler:
 
     async def _committed(self, decision: Decision) -> None:
         """Now, and only now, act on the decision: start runs, answer commands, go on with the plan."""
-        for job in decision.jobs.values():
+        for job in decision.changed():
             self._table.put(job, after=decision.until)
             self._table.revision = max(self._table.revision, job.revision)
+        self._tell_parked(decision.parked)
         for decided_until, due in decision.due.items():
             self._table.plan.resume(due, after=decided_until)
         if decision.reserved is not None:
@@ -242,6 +250,11 @@ class Scheduler:
         self._commands.committed(decision.effects)
         if any(effects.release for _, effects in decision.effects):
             self._guard.end("released")
+
+    def _tell_parked(self, parked: Mapping[str, Parked]) -> None:
+        for name, each in parked.items():
+            remedy = f"mend the cause, then: cronexec job resume {name}"
+            self._log.error("job.parked", job=name, why=each.why, remedy=remedy)
 
     async def _adopted(self, returned: Sequence[str]) -> None:
         if returned and self.on_adopted is not None:

@@ -180,17 +180,52 @@ def test_a_job_with_no_slot_to_come_stays_without_ever_being_due() -> None:
 
 def test_following_a_watermark_passes_over_what_was_decided_elsewhere() -> None:
     plan = planned(job(), job({"every": "1h"}, name="hourly"))
-    plan.advance(at("12:30:00.250"))
+    plan.resume(plan.due(at("12:30:00.250")), after=at("12:30:00.250"))
     complete(plan)
     assert plan.upcoming(5) == [(at("12:31"), "backup"), (at("13:00"), "hourly")]
 
 
-def test_an_incomplete_plan_follows_no_watermark_and_forgets_nothing() -> None:
-    plan = Plan()
-    plan.put(job(), after=NOON)
-    plan.advance(at("12:30"))
+def test_due_jobs_are_taken_a_few_at_a_time() -> None:
+    plan = planned(*(job(name=name) for name in "abcde"), job({"every": "1h"}, name="hourly"))
+    taken = [plan.due(at("12:01"), 2) for _ in range(4)]
+    assert [[due.job.name for due in some] for some in taken] == [["a", "b"], ["c", "d"], ["e"], []]
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> Schedule:
+    """A schedule whose next slot cannot be computed."""
+    schedule, next_after = job({"every": "7s"}).schedule, Schedule.next_after
+
+    def crash(self: Schedule, after: datetime) -> datetime | None:
+        if self == schedule:
+            raise ZeroDivisionError("seven")
+        return next_after(self, after)
+
+    monkeypatch.setattr(Schedule, "next_after", crash)
+    return schedule
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_job_whose_next_slot_cannot_be_computed_stops_no_other() -> None:
+    plan = planned(job({"every": "7s"}, name="broken"), job())
+    assert plan.is_complete()
+    assert told(plan.due(at("12:01"))) == ["backup 12:01:00"]
+    (failed,) = plan.failed()
+    assert (failed.job.name, failed.after) == ("broken", NOON)
+    assert failed.why == "its next slot could not be computed: ZeroDivisionError: seven"
+
+
+@pytest.mark.usefixtures("broken")
+@pytest.mark.parametrize("mended", [True, False])
+def test_a_job_that_could_not_be_computed_is_forgotten_when_it_changes(mended: bool) -> None:
+    plan = planned(job({"every": "7s"}))
+    if mended:
+        plan.put(job(), after=NOON)
+    else:
+        plan.remove("backup")
     complete(plan)
-    assert plan.next_at() == at("12:01")
+    assert plan.failed() == []
+    assert plan.next_at() == (at("12:01") if mended else None)
 
 
 def test_what_comes_next_is_told_in_order_without_taking_it() -> None:
@@ -330,7 +365,7 @@ class Planning(RuleBasedStateMachine):
     def advance(self, length: int) -> None:
         self.now += length * SECOND
         passed = [name for name, first in self.firsts().items() if first <= self.now]
-        self.plan.advance(self.now)
+        self.plan.resume(self.plan.due(self.now), after=self.now)
         for name in passed:
             self.jobs[name] = (self.jobs[name][0], self.now)
 

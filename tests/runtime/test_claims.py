@@ -11,6 +11,7 @@ from cronexec.domain.job import Job
 from cronexec.domain.ledger import Claiming
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.plan import Due
+from cronexec.log import get_logger
 from cronexec.runtime.claims import LONGEST, Claims
 from cronexec.runtime.decision import Decision
 from cronexec.runtime.service import Breather
@@ -43,7 +44,7 @@ def waiting(schedule: dict[str, Any], **fields: Any) -> Claims:
     )
     first = planned.schedule.next_after(TWO_HOURS_AGO)
     assert first is not None
-    claims = Claims(Occupancy(), unavailable=lambda _: None)
+    claims = Claims(Occupancy(), unavailable=lambda _: None, log=get_logger())
     due = Due(job=planned, first=first, after=TWO_HOURS_AGO)
     claims.add([due], Claiming(epoch=1, until=NOON, judged_at=NOON))
     return claims
@@ -54,7 +55,7 @@ async def decisions(claims: Claims, clock: Slow) -> list[tuple[Decision, float]]
     made: list[tuple[Decision, float]] = []
     while claims.are_waiting:
         began_at = clock.now
-        decision = Decision(until=NOON, watermark=NOON, revision=0)
+        decision = Decision(epoch=1, until=NOON, watermark=NOON, revision=0)
         await claims.fill(decision, 500, Breather(clock.monotonic))
         made.append((decision, clock.now - began_at))
     return made
