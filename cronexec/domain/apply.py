@@ -31,6 +31,7 @@ from cronexec.domain.command import (
 )
 from cronexec.domain.controls import (
     cancellations,
+    cancelled_ahead,
     closes,
     control,
     exceptions_to_come,
@@ -125,6 +126,8 @@ def _put(command: PutJob, situation: Situation) -> Effects:
     else:
         entries = _decided_now(job, situation)
     replaced = replaced_by(entries, document, situation)
+    if replaced.ahead:
+        return Effects(reply={}, ahead=replaced.ahead)
     return Effects(
         reply=job_reply(command, job, situation, changed=True, told={"created": old is None}),
         job=job,
@@ -177,6 +180,8 @@ def _with_claimed(job: Job, situation: Situation) -> Occupancy:
 def _delete(command: DeleteJob, situation: Situation) -> Effects:
     old = situation.existing(command.name)
     _check_version(command.if_version, old, command.name)
+    if ahead := cancelled_ahead(old.name, "job_deleted", situation):
+        return Effects(reply={}, ahead=ahead)
     job = replace(
         old,
         revision=situation.revision + 1,

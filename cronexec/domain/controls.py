@@ -20,6 +20,7 @@ from typing import Any, assert_never
 from cronexec.domain.command import ErrorCode, ok_reply
 from cronexec.domain.command_model import CommandModel
 from cronexec.domain.commands_job import BlackoutJob, PauseJob, ResumeJob, SkipSlots, UnblackoutJob
+from cronexec.domain.ending import ends_ahead
 from cronexec.domain.instants import SECOND, whole_milliseconds
 from cronexec.domain.job import Job
 from cronexec.domain.job_state import MOST_BLACKOUTS, Blackout, Pause, SkippedOnce
@@ -62,6 +63,8 @@ def _pause(command: PauseJob, situation: Situation) -> Effects:
         )
     if asked == lasting:
         return Effects(reply=job_reply(command, old, situation, changed=False))
+    if ahead := cancelled_ahead(old.name, "job_paused", situation):
+        return Effects(reply={}, ahead=ahead)
     job = replace(old, revision=situation.revision + 1, updated_at=situation.at)
     asked = replace(asked, issued_by=command.issued_by)
     job, entries = with_pause(job, asked, situation, after=situation.at)
@@ -218,6 +221,15 @@ def cancellations(name: str, reason: str, situation: Situation) -> tuple[Settle,
     """
     queued = (run for run in situation.unsettled(name) if run.state is RunState.QUEUED)
     return tuple(settle_cancelled(run, reason, situation.at) for run in queued)
+
+
+def cancelled_ahead(name: str, reason: str, situation: Situation) -> tuple[Settle, ...]:
+    """Cancel the first of the job's queued runs, where they are too many to be cancelled by one write."""
+    return ends_ahead(
+        situation.each_unsettled(name),
+        situation.asked,
+        lambda run: settle_cancelled(run, reason, situation.at),
+    )
 
 
 def revoke(run: Run, job: Job, at: datetime) -> Settle | None:

@@ -139,8 +139,12 @@ class Occupancy:
 
     def unsettled(self, job: str) -> tuple[Run, ...]:
         """Return the job's runs, active ones first, then the waiting ones in their order."""
+        return tuple(self.each(job))
+
+    def each(self, job: str) -> Iterator[Run]:
+        """Yield the same, one by one: a line may be long."""
         line = self._lines.get(job)
-        return tuple(line.runs()) if line else ()
+        return line.runs() if line else iter(())
 
     def _line_of(self, run: Run) -> _Line:
         self._job_of[run.id] = run.job

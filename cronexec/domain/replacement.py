@@ -6,10 +6,12 @@ finds the one without the other. The newer run waits in its job's line until wha
 not ended. Backfills, which somebody asked for, are left alone: they end in peace, and wait behind live runs.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
+from cronexec.domain.ending import ends_ahead
 from cronexec.domain.job import JobDocument
 from cronexec.domain.ledger import Settle, settle_cancelled
 from cronexec.domain.run import Cause, Outcome, Run, RunState
@@ -20,10 +22,14 @@ _REPLACED_BY = "replaced by "
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Replacement:
-    """`settles`: the runs that wait, or may not have started yet. `cancels`: marks, by run id."""
+    """`settles`: the runs that wait, or may not have started yet. `cancels`: marks, by run id.
 
-    settles: tuple[Settle, ...]
-    cancels: Mapping[str, str]
+    With `ahead` there is nothing else yet: so many runs are to end before.
+    """
+
+    settles: tuple[Settle, ...] = ()
+    cancels: Mapping[str, str] = field(default_factory=dict)
+    ahead: tuple[Settle, ...] = ()
 
 
 def replaces(document: JobDocument, run: Run) -> bool:
@@ -31,17 +37,22 @@ def replaces(document: JobDocument, run: Run) -> bool:
     return document.overlap.replaces and run.state is RunState.QUEUED and not run.catch_up
 
 
-def replacement(run: Run, unsettled: Iterable[Run], at: datetime) -> Replacement:
-    """Return what `run` does to the other runs of its job.
+def replacement(
+    run: Run, unsettled: Iterable[Run], at: datetime, *, asked: Collection[str] = ()
+) -> Replacement:
+    """Return what `run` does to the other runs of its job. `asked`: as of `domain.ending`.
 
     One that is queued may start meanwhile: then it is not settled, but marked. One that a person has to
     decide on is left to that person.
     """
     others = [other for other in unsettled if other.id != run.id and _gives_way(other)]
     mark = f"{_REPLACED_BY}{run.id}"
+    settle = partial(settle_cancelled, reason=cancel_reason(mark), at=at)
+    if ahead := ends_ahead(others, asked, settle):
+        return Replacement(ahead=ahead)
     queued = (other for other in others if other.state is RunState.QUEUED)
     return Replacement(
-        settles=tuple(settle_cancelled(other, cancel_reason(mark), at) for other in queued),
+        settles=tuple(map(settle, queued)),
         cancels={other.id: mark for other in others},
     )
 
@@ -50,8 +61,8 @@ def replaced_by(entries: Sequence[Run], document: JobDocument, situation: Situat
     """Return what the newest of a command's `entries` does to the other runs of the job."""
     newest = next((entry for entry in reversed(entries) if replaces(document, entry)), None)
     if newest is None:
-        return Replacement(settles=(), cancels={})
-    return replacement(newest, situation.unsettled(newest.job), situation.at)
+        return Replacement()
+    return replacement(newest, situation.unsettled(newest.job), situation.at, asked=situation.asked)
 
 
 def cancel_reason(asked_by: str) -> str:

@@ -4,9 +4,10 @@ The write that carries a command carries other entries already: slots that came 
 commands did. They are neither in the ledger nor in the occupancy yet; the situation has them as `claimed`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from cronexec.domain.backfill import past_slots
@@ -33,7 +34,8 @@ class Situation:
 
     `runs`: the entries that the commands name (`named_runs`), as the ledger has them. `claimed`: the entries
     of the same write, by job. `revision`: the last one given to any job. `kept`: the schemas of the commands
-    that wait for a newer holder and are in this one's hands, by their ids.
+    that wait for a newer holder and are in this one's hands, by their ids. `asked`: the ids of the runs that
+    earlier writes were to end for the next command (`domain.ending`).
     """
 
     at: datetime
@@ -44,6 +46,7 @@ class Situation:
     runs: Mapping[str, Run]
     claimed: Mapping[str, Sequence[Run]] = field(default_factory=dict)
     kept: Mapping[str, int] = field(default_factory=dict)
+    asked: Collection[str] = ()
 
     def entry(self, job: str, run_id: str) -> Run | None:
         """Return the job's entry with this id, written or about to be."""
@@ -58,15 +61,22 @@ class Situation:
         return job
 
     def unsettled(self, job: str) -> tuple[Run, ...]:
+        return tuple(self.each_unsettled(job))
+
+    def each_unsettled(self, job: str) -> Iterator[Run]:
         queued = (entry for entry in self.claimed.get(job, ()) if entry.state is RunState.QUEUED)
-        return (*self.occupancy.unsettled(job), *queued)
+        return chain(self.occupancy.each(job), queued)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effects:
-    """What one command does. `reply` is sent once all of it is committed. `discards`: a kept command's id."""
+    """What one command does. `reply` is sent once all of it is committed. `discards`: a kept command's id.
+
+    With `ahead` it does nothing yet: so many runs are to end before it is applied.
+    """
 
     reply: dict[str, Any]
+    ahead: tuple[Settle, ...] = ()
     job: Job | None = None
     versions: tuple[JobVersion, ...] = ()
     entries: tuple[Run, ...] = ()

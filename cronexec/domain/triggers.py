@@ -52,6 +52,8 @@ def trigger(command: TriggerJob, situation: Situation) -> Effects:
         issued_by=command.issued_by,
     )
     replaced = replaced_by((run,), job.document, situation)
+    if replaced.ahead:
+        return Effects(reply={}, ahead=replaced.ahead)
     return Effects(
         reply=ok_reply(command.id, {"run": run_id, "state": run.state.value, "created": True}),
         entries=(run,),

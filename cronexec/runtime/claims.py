@@ -14,15 +14,16 @@ and decides the rest.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
 
+from cronexec.domain.ending import MOST_ENDED
 from cronexec.domain.instants import SECOND
 from cronexec.domain.job import JobDocument
-from cronexec.domain.ledger import Claiming, claim
+from cronexec.domain.ledger import Claiming, Settle, claim
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.plan import Due
 from cronexec.domain.replacement import replacement, replaces
@@ -40,6 +41,7 @@ class _Item:
     """A job that came due.
 
     `entries`: once it is begun; `following`: the first that is not in a decision; `taken`: the last that is.
+    `asked`: runs that are to end before it goes on (`domain.ending`), and `is_held` until that is written.
     """
 
     due: Due
@@ -47,6 +49,8 @@ class _Item:
     entries: Iterator[Run | None] | None = None
     following: Run | None = None
     taken: Run | None = None
+    asked: set[str] = field(default_factory=set)
+    is_held: bool = False
 
     @property
     def is_on_time(self) -> bool:
@@ -102,9 +106,12 @@ class Claims:
 
     async def fill(self, decision: Decision, most: int, breather: Breather) -> None:
         """Add entries to the decision until it has `most` of them, it takes too long, or all is decided."""
-        while (line := self._on_time or self._late) and len(decision.entries) < most:
-            if breather.age() > LONGEST:
-                return
+        held: list[_Item] = []
+        while (
+            (line := self._on_time or self._late)
+            and len(decision.entries) < most
+            and breather.age() <= LONGEST
+        ):
             item = line.popleft()
             decision.planned[item.due.job.name] = item.due.job
             try:
@@ -113,11 +120,14 @@ class Claims:
                 self._log.exception("job.crashed", job=item.due.job.name)
                 why = f"it could not be decided: {type(error).__name__}: {error}"
                 decision.park(item.due.job, item.undecided_at, why)
+            if item.is_held:
+                held.append(item)
+        self._late.extend(held)
 
     async def _go_on(self, item: _Item, decision: Decision, most: int, breather: Breather) -> None:
         if await self._decide(item, decision, min(most, len(decision.entries) + SHARE), breather):
             decision.due.setdefault(item.claiming.until, []).append(item.due)
-        else:
+        elif not item.is_held:
             self._late.append(item)
 
     def leave_out(self, names: Collection[str]) -> None:
@@ -135,26 +145,33 @@ class Claims:
             why = self._unavailable(document)
             item.entries = claim(item.due, item.claiming, self._occupancy, unavailable=why)
         waiting = () if item.following is None else (item.following,)
-        item.following = None
+        item.following, item.is_held = None, False
         for entry in chain(waiting, item.entries):
-            if entry is not None and len(decision.entries) >= most:
-                item.following = entry
-                return False
             if entry is not None:
-                self._take(entry, item, decision)
+                if len(decision.entries) >= most or not self._take(entry, item, decision):
+                    item.following = entry
+                    return False
             elif breather.age() > LONGEST:
                 return False
             await breather.breathe()
         return True
 
-    def _take(self, entry: Run, item: _Item, decision: Decision) -> None:
+    def _take(self, entry: Run, item: _Item, decision: Decision) -> bool:
+        """Claim the entry. Returns False where it replaces more runs than a write takes: these end first."""
         document = item.due.job.document
+        if replaces(document, entry) and (others := self._occupancy.unsettled(entry.job)):
+            replaced = replacement(entry, others, item.claiming.judged_at, asked=item.asked)
+            if replaced.ahead:
+                self._hold(item, replaced.ahead, decision)
+                return False
+            decision.replacements[entry.id] = replaced
         decision.claim(entry, document)
         item.taken = entry
-        if replaces(document, entry):
-            self._replace(entry, item, decision)
+        return True
 
-    def _replace(self, entry: Run, item: _Item, decision: Decision) -> None:
-        others = self._occupancy.unsettled(entry.job)
-        if others:
-            decision.replacements[entry.id] = replacement(entry, others, item.claiming.judged_at)
+    def _hold(self, item: _Item, ahead: Sequence[Settle], decision: Decision) -> None:
+        """Have runs end ahead, those of one job in a write; its entry is for a later one."""
+        item.is_held = True
+        if len(decision.settles) < MOST_ENDED:
+            decision.end_ahead(ahead)
+            item.asked.update(settle.run_id for settle in ahead)

@@ -12,6 +12,7 @@ from typing import Any
 from cronexec.domain.apply import apply
 from cronexec.domain.command import ErrorCode
 from cronexec.domain.job import Job
+from cronexec.domain.ledger import Settle
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.run import Run
 from cronexec.domain.situation import Effects, Situation
@@ -39,6 +40,7 @@ class Commands:
         self._epoch = epoch
         self._clock = clock
         self._log = log
+        self._asked: set[str] = set()  # `domain.ending`
         self._again_at = clock.monotonic()  # nothing is looked up before then
 
     @property
@@ -74,7 +76,7 @@ class Commands:
         for entry in decision.entries.values():
             claimed[entry.job].append(entry)
         breather = Breather(self._clock.monotonic)
-        for received in prepared.commands:
+        for position, received in enumerate(prepared.commands):
             situation = Situation(
                 at=decision.until,
                 epoch=self._epoch,
@@ -84,14 +86,25 @@ class Commands:
                 runs=prepared.runs,
                 claimed=claimed,
                 kept=self._inbox.kept,
+                asked=self._asked,
             )
             effects = self._apply(received, situation)
+            if effects is not None and effects.ahead:
+                self._end_ahead(effects.ahead, decision, prepared.commands[position:])
+                break
+            self._asked.clear()
             if effects is not None:
                 jobs |= {effects.job.name: effects.job} if effects.job else {}
                 self._take_effect(received, effects, decision, jobs)
                 for entry in effects.entries:
                     claimed[entry.job].append(entry)
             await breather.breathe()
+
+    def _end_ahead(self, ahead: Sequence[Settle], decision: Decision, commands: Sequence[Received]) -> None:
+        """Leave the first of `commands`, and all after it, for the next tick: it ends too many runs."""
+        decision.end_ahead(ahead)
+        self._asked.update(settle.run_id for settle in ahead)
+        self._inbox.put_back(commands)
 
     def _apply(self, received: Received, situation: Situation) -> Effects | None:
         try:

@@ -55,6 +55,10 @@ class Decision:
         self.entries[entry.id] = entry
         self.documents[entry.id] = document
 
+    def end_ahead(self, ahead: Sequence[Settle]) -> None:
+        """Settle runs so that what ends them fits into a later write."""
+        self.settles = (*self.settles, *ahead)
+
     def apply(self, received: Received, effects: Effects, record: AppliedCommand) -> None:
         """Add what a command does, and its audit record."""
         self.effects.append((received, effects))

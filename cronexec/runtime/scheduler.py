@@ -24,6 +24,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import suppress
 from datetime import datetime, timedelta
 
+from cronexec.domain.ending import MOST_ENDED
 from cronexec.domain.ledger import Claiming, Requeue, Settle
 from cronexec.domain.occupancy import Occupancy
 from cronexec.domain.parking import Parked
@@ -113,11 +114,16 @@ class Scheduler:
 
     def _pause(self) -> float:
         """Return the seconds until there is something to do: at most one."""
-        if self._claims.are_waiting or self._commands.are_waiting or not self._table.plan.is_complete():
+        if self._is_behind():
             return 0.0
         instants = [at for at in (self._table.plan.next_at(), self._delayed.next_at()) if at is not None]
         until_next = (min(instants) - self._clock.now()).total_seconds() if instants else IDLE_INTERVAL
         return min(max(until_next, 0.0), IDLE_INTERVAL)
+
+    def _is_behind(self) -> bool:
+        """Whether the next write has something to carry already."""
+        left = self._settles or self._requeues or self._claims.are_waiting or self._commands.are_waiting
+        return bool(left) or not self._table.plan.is_complete()
 
     async def tick(self) -> None:
         """Decide and write what there is up to now; of a catch-up, as much as one write takes."""
@@ -153,8 +159,10 @@ class Scheduler:
         return min(bounds if undecided_at is None else [*bounds, undecided_at - SECOND])
 
     def _decision(self, until: datetime) -> Decision:
-        settles, self._settles = (*self._settles, *self._stranded.expired(until)), []
-        requeues, self._requeues = self._requeues, []
+        settles = self._settles[:MOST_ENDED]
+        settles += self._stranded.expired(until, MOST_ENDED - len(settles))
+        requeues = self._requeues[:MOST_ENDED]
+        del self._settles[:MOST_ENDED], self._requeues[:MOST_ENDED]
         returned, self._returned = self._returned, []
         decision = Decision(
             epoch=self._committer.term.epoch,
@@ -164,7 +172,7 @@ class Scheduler:
             settles=tuple(settles),
             requeues=requeues,
             returned=returned,
-            reasons=self._stranded.reasons(),
+            reasons=self._stranded.reasons(MOST_ENDED),
         )
         for failed in self._table.plan.failed():
             decided_until = max(failed.after, self._committer.term.watermark)

@@ -10,6 +10,7 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 from cronexec.domain.instants import later
 from cronexec.domain.job import JobDocument
@@ -57,10 +58,12 @@ class Stranded:
         self._reasons[item.run.id] = why
         return replace(item, run=replace(item.run, reason=why))
 
-    def reasons(self) -> dict[str, str | None]:
-        """Take out what the next fenced write is to say of waiting runs."""
-        taken, self._reasons = self._reasons, {}
-        return taken
+    def reasons(self, most: int) -> dict[str, str | None]:
+        """Take out what the next fenced write is to say of waiting runs, of up to `most` of them."""
+        if len(self._reasons) <= most:
+            taken, self._reasons = self._reasons, {}
+            return taken
+        return {run_id: self._reasons.pop(run_id) for run_id in list(islice(self._reasons, most))}
 
     def keep(self, item: Ready, now: datetime) -> bool:
         """Take a run that cannot be executed here, now that it might start.
@@ -92,10 +95,10 @@ class Stranded:
         for run_id in run_ids:
             self._waiting.pop(run_id, None)
 
-    def expired(self, now: datetime) -> tuple[Settle, ...]:
-        """Take out the runs that waited longer than their grace: they fail."""
+    def expired(self, now: datetime, most: int) -> tuple[Settle, ...]:
+        """Take out up to `most` runs that waited longer than their grace: they fail."""
         failed: list[Settle] = []
-        while self._deadlines and self._deadlines[0][0] <= now:
+        while len(failed) < most and self._deadlines and self._deadlines[0][0] <= now:
             _, run_id = heapq.heappop(self._deadlines)
             if (item := self._waiting.pop(run_id, None)) is not None:
                 failed.append(self._failure(item, now))
