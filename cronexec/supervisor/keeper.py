@@ -103,12 +103,11 @@ class Keeper:
         return LINUX or not signal_group(self.pid, 0)
 
     def _signal(self, number: int) -> None:
-        """Signal the group, all at once, and everybody who has left it."""
-        has_group = not self._exited or not LINUX  # afterwards its number may be another's
-        if has_group:
-            signal_group(self.pid, number)
+        """Signal the group, all at once, and everybody who has left it, or may just be about to lead it."""
+        may_have_group = not self._exited or not LINUX  # afterwards its number may be another's
+        reached = may_have_group and signal_group(self.pid, number)
         for pid in descendants(os.getpid()):
-            if not has_group or has_left(pid, self.pid):
+            if not reached or has_left(pid, self.pid):
                 signal_process(pid, number)
 
     def _kill(self) -> None:
