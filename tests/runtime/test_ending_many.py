@@ -142,3 +142,18 @@ async def test_slots_of_other_jobs_are_claimed_while_very_many_runs_end(bench: B
     assert reply["ok"], reply
     claimed = [entry.job for batch in written if batch.settles for entry in batch.entries]
     assert claimed.count("other") >= 2
+
+
+async def test_very_many_runs_that_cannot_be_executed_say_so_and_fail_in_several_writes(bench: Bench) -> None:
+    crowded = document("crowded", {"every": "1h"}, misfire={"grace": "20s"}, overlap="allow")
+    await bench.seed(crowded, from_at=at(-4 * QUEUED))
+    for number in range(QUEUED):
+        bench.seed_run("crowded", number - 2 * QUEUED)
+    anna = bench.make("anna")
+    written = watch_writes(anna)
+    anna.targets.absent.add("crowded")
+    anna.instance.start()
+    await until(lambda: len(of_the_job(bench, RunState.FAILED)) == QUEUED, lambda: len(written))
+    assert [len(batch.reasons) for batch in written if batch.reasons] == [MOST_ENDED] * 3 + [100]
+    assert [len(batch.settles) for batch in written if batch.settles] == [MOST_ENDED] * 3 + [100]
+    assert anna.term == 1
