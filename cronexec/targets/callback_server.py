@@ -44,8 +44,7 @@ class CallbackServer:
                 try:
                     await web.TCPSite(runner, self._host, self._port).start()
                 except OSError as error:
-                    self._callbacks.problem = f"the instance cannot listen for callbacks: {error}"
-                    self._log.error("callbacks.not_listening", why=str(error))
+                    self._note(error)
                     await asyncio.sleep(RETRY_INTERVAL)
                 else:
                     break
@@ -54,6 +53,13 @@ class CallbackServer:
             await asyncio.Event().wait()
         finally:
             await runner.cleanup()
+
+    def _note(self, error: OSError) -> None:
+        """Say once why nobody listens; it is tried again all the same."""
+        problem = f"the instance cannot listen for callbacks: {error}"
+        if problem != self._callbacks.problem:
+            self._callbacks.problem = problem
+            self._log.error("callbacks.not_listening", why=str(error))
 
     async def _answer(self, request: web.Request) -> web.Response:
         if request.method != "POST":
