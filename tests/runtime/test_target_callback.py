@@ -11,6 +11,7 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 from aiohttp import web
+from bench import recording_log
 from target_runs import SLOT, Reports, execution_of, printed, wait_until
 
 from cronexec.adapters.memory_clock import ManualClock
@@ -18,6 +19,7 @@ from cronexec.domain.run import Outcome, RunState
 from cronexec.domain.targets import WebhookTarget as Document
 from cronexec.log import get_logger
 from cronexec.ports import Execution
+from cronexec.targets import callback_server
 from cronexec.targets.callback_server import CallbackServer
 from cronexec.targets.callbacks import Callbacks
 from cronexec.targets.secrets import Secrets
@@ -273,3 +275,24 @@ async def test_a_port_that_is_taken_is_tried_again(monkeypatch: pytest.MonkeyPat
         assert "cannot listen for callbacks" in str(outcome.error)
     await wait_until(lambda: callbacks.problem is None, lambda: callbacks.problem)
     await server.close()
+
+
+async def test_a_port_that_cannot_be_had_is_told_of_once_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(callback_server, "RETRY_INTERVAL", 0.01)
+    events: list[dict[str, Any]] = []
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        callbacks = Callbacks(f"http://{address}")
+        server = CallbackServer(callbacks, address, recording_log(events))
+        server.start()
+        await wait_until(lambda: events, lambda: callbacks.problem)
+        await asyncio.sleep(0.1)  # tried several times
+    try:
+        await wait_until(lambda: callbacks.problem is None, lambda: callbacks.problem)
+    finally:
+        await server.close()
+    assert [event["event"] for event in events] == ["callbacks.not_listening", "callbacks.listening"]
