@@ -2,7 +2,8 @@
 
 A fenced write must not outlast the lease, so it ends no more than `MOST_ENDED` of them. Where there are more,
 the first of them end *ahead*, in writes of their own, and what ends them is decided anew after each; it comes
-into effect with the last. Should the term end half-way, it is decided by the next holder.
+into effect with the last. Should the term end half-way, the next holder decides it: a command as it was sent,
+a slot by its misfire policy, should it be later than its grace by then.
 """
 
 from collections.abc import Callable, Collection, Iterable

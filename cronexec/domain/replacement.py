@@ -2,8 +2,9 @@
 
 Those that run are asked to end, wherever they are, by the same mark in the ledger as a cancelled run; those
 that wait are cancelled. All of it travels in the fenced write that claims the newer run, so that no failover
-finds the one without the other. The newer run waits in its job's line until what ran has settled: asked is
-not ended. Backfills, which somebody asked for, are left alone: they end in peace, and wait behind live runs.
+finds the one without the other; only of very many that wait the first end before (`domain.ending`). The
+newer run waits in its job's line until what ran has settled: asked is not ended. Backfills, which somebody
+asked for, are left alone: they end in peace, and wait behind live runs.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
 
-from cronexec.domain.ending import MOST_ENDED
 from cronexec.domain.instants import SECOND
 from cronexec.domain.job import JobDocument
 from cronexec.domain.ledger import Claiming, Settle, claim
@@ -172,6 +171,6 @@ class Claims:
     def _hold(self, item: _Item, ahead: Sequence[Settle], decision: Decision) -> None:
         """Have runs end ahead, those of one job in a write; its entry is for a later one."""
         item.is_held = True
-        if len(decision.settles) < MOST_ENDED:
+        if not decision.ahead:
             decision.end_ahead(ahead)
             item.asked.update(settle.run_id for settle in ahead)

@@ -69,7 +69,10 @@ class Culprits:
             _Item(job=job, entries=tuple(entries), replacements=self._replacements(entries))
             for job, entries in by_job.items()
         ]
-        return claims + [_Item(settles=(settle,)) for settle in self._decision.settles]
+        return claims + [_Item(settles=(settle,)) for settle in self._moves()]
+
+    def _moves(self) -> list[Settle]:
+        return [*self._decision.settles, *self._decision.ahead]
 
     def _replacements(self, entries: Sequence[Run]) -> tuple[Replacement, ...]:
         known = self._decision.replacements
@@ -126,7 +129,8 @@ class Culprits:
 
     def _leave_out_settles(self) -> None:
         refused = {settle for item, _ in self._refused for settle in item.settles}
-        self._decision.settles = [each for each in self._decision.settles if each not in refused]
+        self._decision.settles = [each for each in self._moves() if each not in refused]
+        self._decision.ahead = ()
         for item, why in self._refused:
             if item.job is None:
                 self._log.error("run.settle_refused", run=item.settles[0].run_id, why=why)

@@ -27,8 +27,9 @@ class Decision:
     `entries` are by id, with the version of the job that each was claimed with in `documents`. `planned`: the
     jobs whose slots came due, and `due` those of them that are decided to the end, by the instant up to which
     they are. `parked`: jobs that are taken out of the schedule. `returned`: ids of runs that came back
-    unstarted, to be adopted. `replacements`: what claimed runs do to the others of their jobs. `reserved`:
-    the entries that start with this very write.
+    unstarted, to be adopted. `replacements`: what claimed runs do to the others of their jobs; `ahead`:
+    what ends so that later writes can carry the rest (`domain.ending`). `reserved`: the entries that start
+    with this very write.
     """
 
     epoch: int
@@ -45,6 +46,7 @@ class Decision:
     records: list[AppliedCommand] = field(default_factory=list)
     replacements: dict[str, Replacement] = field(default_factory=dict)
     settles: Sequence[Settle] = ()
+    ahead: Sequence[Settle] = ()
     requeues: Sequence[Requeue] = ()
     returned: Sequence[str] = ()
     reasons: Mapping[str, str | None] = field(default_factory=dict)
@@ -57,7 +59,7 @@ class Decision:
 
     def end_ahead(self, ahead: Sequence[Settle]) -> None:
         """Settle runs so that what ends them fits into a later write."""
-        self.settles = (*self.settles, *ahead)
+        self.ahead = (*self.ahead, *ahead)
 
     def apply(self, received: Received, effects: Effects, record: AppliedCommand) -> None:
         """Add what a command does, and its audit record."""
@@ -81,9 +83,8 @@ class Decision:
     @property
     def is_empty(self) -> bool:
         """Whether it has neither claims nor commands nor anything else to carry."""
-        return not (
-            self.entries or self.parked or self.effects or self.settles or self.requeues or self.returned
-        )
+        moves = self.settles or self.ahead or self.requeues or self.returned
+        return not (self.entries or self.parked or self.effects or moves)
 
     def drop_entries(self, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:
@@ -112,7 +113,7 @@ class Decision:
             entries=[*self.entries.values(), *self.ranges()],
             jobs=self.changed(),
             versions=[version for effect in effects for version in effect.versions],
-            settles=[*self.settles, *(settle for each in self.endings() for settle in each.settles)],
+            settles=self.settled(),
             requeues=[*self.requeues, *(again for effect in effects for again in effect.requeues)],
             closes=[close for effect in effects for close in effect.closes],
             cancels={run_id: by for each in self.endings() for run_id, by in each.cancels.items()},
@@ -129,6 +130,10 @@ class Decision:
     def changed(self) -> list[Job]:
         """Return the jobs that it changes, each as it will be."""
         return [*self.jobs.values(), *(parked.job for parked in self.parked.values())]
+
+    def settled(self) -> list[Settle]:
+        """Return what is settled, in the order in which it was decided."""
+        return [*self.settles, *(settle for each in self.endings() for settle in each.settles), *self.ahead]
 
     def endings(self) -> list[Replacement | Effects]:
         """Return what ends runs, in the order in which it was decided."""

@@ -250,7 +250,7 @@ class Scheduler:
             decision.reserved = None
         await self.take_over(decision.queued())
         endings = decision.endings()
-        self._drop_cancelled([*(settle for each in endings for settle in each.settles), *decision.settles])
+        self._drop_cancelled(decision.settled())
         for each in endings:
             for run_id, asked_by in each.cancels.items():
                 self._dispatcher.cancel(run_id, asked_by)

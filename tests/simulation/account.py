@@ -37,6 +37,7 @@ class Account:
     """`written_epoch`: the latest that has written. `holders`: by epoch. `entries`: ids, by job.
 
     `returned`: runs that were given back or queued again. `begun`: where the target of each attempt began.
+    `successors`: by whom runs were replaced.
     `disturbed`: executors that were killed, stopped or cut off: they may be taken for lost.
     """
 
@@ -48,4 +49,5 @@ class Account:
     entries: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     returned: set[str] = field(default_factory=set)
     begun: dict[tuple[str, int], str] = field(default_factory=dict)
+    successors: dict[str, str] = field(default_factory=dict)
     disturbed: set[str] = field(default_factory=set)

@@ -1,6 +1,7 @@
 """Moves of runs: each allowed, each by who may do it, and only where somebody wanted it."""
 
 from collections import defaultdict
+from datetime import datetime
 
 from account import SECOND, Account
 
@@ -114,9 +115,19 @@ class Moves:
             return
         reason = outcome.reason or ""
         if reason.startswith(REPLACED_BY):
-            if reason.removeprefix(REPLACED_BY) not in self._account.entries[new.job]:
-                self._history.violate("I7", f"{new.id} was {reason}, which is no run of its job")
+            self._account.successors[new.id] = reason.removeprefix(REPLACED_BY)  # there in the end
         elif new.state is RunState.ABANDONED and reason == "instance_lost":
             assert old.executor is not None
             if old.executor.id not in self._account.disturbed:
                 self._history.violate("I7", f"{new.id} was abandoned, and {old.executor.name} was well")
+
+    def check_successors(self) -> None:
+        """In the end, whatever replaced a run is in the ledger; a slot, where it was missed, as skipped."""
+        runs = self._database.runs
+        for run_id, successor in self._account.successors.items():
+            job, _, slot = successor.partition("@")
+            at = datetime.fromisoformat(slot) if slot else None
+            covered = (run.job == job and at is not None and run.covers(at) for run in runs.values())
+            if successor not in runs and not any(covered):
+                why = f"{run_id} was replaced by {successor}, which is no run of its job"
+                self._history.violate("I7", why)

@@ -11,6 +11,7 @@ from scenario import Scenario
 from simulated_broker import SimulatedBroker
 from simulated_store import SimulatedTerms
 
+from cronexec.domain import ending
 from cronexec.runtime import dispatcher, inbox, jobs, scheduler
 from cronexec.runtime.instance import Instance
 
@@ -58,6 +59,8 @@ class Mutation:
                 (scheduler, "OFFERED_AT_ONCE", scenario.at_once),
                 (dispatcher, "MOST_AT_ONCE", scenario.at_once),
                 (jobs, "COMPUTE_AT_ONCE", scenario.at_once),
+                (jobs, "TAKE_AT_ONCE", scenario.at_once),
+                *((module, "MOST_ENDED", scenario.at_once) for module in (ending, scheduler)),
                 (inbox, "MOST_AT_ONCE", scenario.at_once),
             ):
                 stack.enter_context(replaced(owner, name, value))

@@ -334,4 +334,5 @@ class World:
         for run in self.servers.database.runs.values():
             if run.state is RunState.SUCCEEDED and (run.id, run.attempt) not in begun:
                 self.history.violate("I7", f"{run.id} succeeded, and never began")
+        self.servers.watcher.moves.check_successors()
         self.history.add("*", "verified", due=verified.total.due, begun=len(begun))
