@@ -14,6 +14,7 @@ from cronexec.log import Log
 from cronexec.targets.callbacks import Callbacks
 
 RETRY_INTERVAL = 5.0  # seconds
+KEEP_ALIVE_TIMEOUT = 15.0  # seconds, for connections on which nothing is asked
 
 
 class CallbackServer:
@@ -37,7 +38,13 @@ class CallbackServer:
     async def _run(self) -> None:
         app = web.Application(client_max_size=MOST_BYTES)
         app.router.add_route("*", "/{path:.*}", self._answer)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=1.0,
+            keepalive_timeout=KEEP_ALIVE_TIMEOUT,
+        )
         await runner.setup()
         try:
             while True:
