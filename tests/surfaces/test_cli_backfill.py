@@ -86,6 +86,8 @@ def test_a_job_is_run_for_its_past_slots_and_not_twice_by_accident(cronexec: Com
 def test_how_far_back_is_known_is_what_the_ledger_says_and_not_the_settings(
     cronexec: CommandLine, job: str
 ) -> None:
+    assert backfill(cronexec, job, "05:00", "05:00").code == 0
+    ended(cronexec, job, 1)  # a settled entry shows it
     recent = ("job", "backfill", job, "--from", "2d", "--dry-run")
     assert "Warning" not in cronexec(*recent, CRONEXEC_RETENTION="1h").err
     told = cronexec("job", "backfill", job, "--from", "31d", "--dry-run", CRONEXEC_RETENTION="90d").err
