@@ -1,9 +1,10 @@
 """Ending many runs at once: one command, or one newer run that replaces others, may end 100,000 that wait.
 
-A fenced write must not outlast the lease, so it ends no more than `MOST_ENDED` of them. Where there are more,
-the first of them end *ahead*, in writes of their own, and what ends them is decided anew after each; it comes
-into effect with the last. Should the term end half-way, the next holder decides it: a command as it was sent,
-a slot by its misfire policy, should it be later than its grace by then.
+A fenced write must not outlast the lease. So once what is applied or claimed in it has ended `MOST_ENDED`,
+the rest waits for the next. Where one thing alone ends more, the first of them end *ahead*, in writes of
+their own, and it is decided anew after each; it comes into effect with the last. Should the term end
+half-way, the next holder decides it: a command as it was sent, a slot by its misfire policy, should it be
+later than its grace by then.
 """
 
 from collections.abc import Callable, Collection, Iterable

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
 
+from cronexec.domain.ending import MOST_ENDED
 from cronexec.domain.instants import SECOND
 from cronexec.domain.job import JobDocument
 from cronexec.domain.ledger import Claiming, Settle, claim
@@ -62,7 +63,7 @@ class _Item:
 
     @property
     def undecided_at(self) -> datetime:
-        """An instant, the first slot where that can be told, from which on no slot is in a decision yet."""
+        """The first slot that is in no decision yet; where it cannot be told, an instant before it."""
         if self.taken is None:
             return self.due.first
         last = self.taken.until or self.taken.slot
@@ -80,6 +81,7 @@ class Claims:
         self._occupancy = occupancy
         self._unavailable = unavailable
         self._log = log
+        self._ended = 0  # runs, by what the decision replaces
         self._on_time: deque[_Item] = deque()
         self._late: deque[_Item] = deque()
 
@@ -104,11 +106,13 @@ class Claims:
         return min((item.first_at for item in chain(self._on_time, self._late)), default=None)
 
     async def fill(self, decision: Decision, most: int, breather: Breather) -> None:
-        """Add entries to the decision until it has `most` of them, it takes too long, or all is decided."""
+        """Add entries until there are `most`, too many runs end, it takes too long, or all is decided."""
         held: list[_Item] = []
+        self._ended = 0
         while (
             (line := self._on_time or self._late)
             and len(decision.entries) < most
+            and self._ended < MOST_ENDED
             and breather.age() <= LONGEST
         ):
             item = line.popleft()
@@ -164,6 +168,7 @@ class Claims:
                 self._hold(item, replaced.ahead, decision)
                 return False
             decision.replacements[entry.id] = replaced
+            self._ended += len(replaced.settles)
         decision.claim(entry, document)
         item.taken = entry
         return True

@@ -11,6 +11,7 @@ from typing import Any
 
 from cronexec.domain.apply import apply
 from cronexec.domain.command import ErrorCode
+from cronexec.domain.ending import MOST_ENDED
 from cronexec.domain.job import Job
 from cronexec.domain.ledger import Settle
 from cronexec.domain.occupancy import Occupancy
@@ -75,8 +76,12 @@ class Commands:
         claimed: defaultdict[str, list[Run]] = defaultdict(list)
         for entry in decision.entries.values():
             claimed[entry.job].append(entry)
+        ended = 0
         breather = Breather(self._clock.monotonic)
         for position, received in enumerate(prepared.commands):
+            if ended >= MOST_ENDED:
+                self._inbox.put_back(prepared.commands[position:])
+                break
             situation = Situation(
                 at=decision.until,
                 epoch=self._epoch,
@@ -96,6 +101,7 @@ class Commands:
             if effects is not None:
                 jobs |= {effects.job.name: effects.job} if effects.job else {}
                 self._take_effect(received, effects, decision, jobs)
+                ended += len(effects.settles)
                 for entry in effects.entries:
                     claimed[entry.job].append(entry)
             await breather.breathe()

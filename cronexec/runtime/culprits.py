@@ -117,7 +117,6 @@ class Culprits:
 
     def _park(self) -> None:
         """Park the culprits' jobs."""
-        self._decision.revision = max(self._decision.revision, self._committer.term.revision)
         for item, why in self._refused:
             if item.job is not None:
                 self._decision.park(self._decision.planned[item.job], item.entries[0].slot, why)

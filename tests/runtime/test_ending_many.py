@@ -157,3 +157,46 @@ async def test_very_many_runs_that_cannot_be_executed_say_so_and_fail_in_several
     assert [len(batch.reasons) for batch in written if batch.reasons] == [MOST_ENDED] * 3 + [100]
     assert [len(batch.settles) for batch in written if batch.settles] == [MOST_ENDED] * 3 + [100]
     assert anna.term == 1
+
+
+NAMES = [f"crowded-{number}" for number in range(6)]
+EACH = MOST_ENDED // 2 + 100
+
+
+async def crowds(bench: Bench, **fields: Any) -> list[Batch]:
+    """Have many runs of several jobs wait for one that cannot be executed; returns what is written then."""
+    await bench.seed(*(document(name, **fields) for name in NAMES), from_at=at(-4 * EACH))
+    for name in NAMES:
+        for number in range(EACH):
+            bench.seed_run(name, number - 2 * EACH)
+    await bench.prepare(watermark=at(0))
+    anna = bench.make("anna")
+    for name in NAMES:
+        anna.targets.scripts[name] = linger
+    anna.instance.start()
+    await anna.holding()
+    await until(lambda: len(bench.evidence) == len(NAMES), lambda: anna.events[-5:])
+    return watch_writes(anna)
+
+
+def ended(bench: Bench) -> int:
+    return sum(run.state is RunState.CANCELLED for run in bench.database.runs.values())
+
+
+async def test_several_commands_end_no_more_runs_in_one_write_than_one(bench: Bench) -> None:
+    written = await crowds(bench, schedule={"every": "1h"})
+    for name in NAMES:
+        bench.send("job.pause", name=name)
+    await until(lambda: ended(bench) == len(NAMES) * (EACH - 1), lambda: ended(bench))
+    settling = [len(batch.settles) for batch in written if batch.settles]
+    assert settling == [2 * EACH] * 3
+    assert [record.id for batch in written for record in batch.commands] == [f"c{n}" for n in range(1, 7)]
+
+
+async def test_several_slots_replace_no_more_runs_in_one_write_than_one(bench: Bench) -> None:
+    written = await crowds(bench, schedule={"every": "10s"}, overlap="replace")
+    await until(lambda: ended(bench) >= len(NAMES) * (EACH - 1), lambda: ended(bench))
+    settling = [len(batch.settles) for batch in written if batch.settles]
+    assert settling == [2 * EACH] * 3
+    claimed = [entry.id for batch in written if batch.settles for entry in batch.entries]
+    assert sorted(claimed) == [slot_id(name, 10) for name in NAMES]

@@ -12,7 +12,7 @@ from simulated_broker import SimulatedBroker
 from simulated_store import SimulatedTerms
 
 from cronexec.domain import ending
-from cronexec.runtime import dispatcher, inbox, jobs, scheduler
+from cronexec.runtime import claims, commands, dispatcher, inbox, jobs, scheduler
 from cronexec.runtime.instance import Instance
 
 
@@ -60,7 +60,10 @@ class Mutation:
                 (dispatcher, "MOST_AT_ONCE", scenario.at_once),
                 (jobs, "COMPUTE_AT_ONCE", scenario.at_once),
                 (jobs, "TAKE_AT_ONCE", scenario.at_once),
-                *((module, "MOST_ENDED", scenario.at_once) for module in (ending, scheduler)),
+                *(
+                    (module, "MOST_ENDED", scenario.at_once)
+                    for module in (ending, scheduler, commands, claims)
+                ),
                 (inbox, "MOST_AT_ONCE", scenario.at_once),
             ):
                 stack.enter_context(replaced(owner, name, value))
