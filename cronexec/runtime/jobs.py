@@ -91,8 +91,7 @@ class JobTable:
 
     async def _follow(self, watermark: datetime) -> None:
         await self.complete()
-        if self.plan.is_complete():  # whoever made it incomplete again completes it
-            self.plan.resume(await self.due(watermark), after=watermark)
+        self.plan.resume(await self.due(watermark), after=watermark)
         await self.complete()
 
     async def due(self, until: datetime) -> list[Due]:
